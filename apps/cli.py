@@ -1,0 +1,166 @@
+"""The command line.  Each command parses its options, calls one function of the library, and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unabridged.apps import options as o
+from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.contracts import Level
+from unabridged.retrievers.result import Mode
+
+app = typer.Typer(
+    help="Index, search and rank long documents: nothing is truncated without a record.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+@app.command()
+def plan(  # noqa: PLR0913 - one parameter per option
+    sources: o.Sources,
+    encoder: o.EncoderOption = None,
+    overflow: o.OverflowOption = None,
+    level: o.LevelOption = None,
+    recipe: o.RecipeOption = None,
+    max_tokens: o.MaxTokens = None,
+    overlap: o.Overlap = 0,
+    network: o.Network = False,
+    format: o.Format = None,  # noqa: A002 - the name of the option
+    id_field: o.IdField = None,
+    text_field: o.TextField = None,
+    title_field: o.TitleField = None,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Count documents and tokens, and estimate time, memory and disk, without loading a model."""
+    with exit_codes(output):
+        from unabridged.apps.planning import run_plan
+
+        run_plan(
+            sources,
+            o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),
+            encoder,
+            o.given(max_tokens=max_tokens, overlap=overlap or None, network=network),
+            o.given(overflow=overflow, level=level, recipe=recipe),
+            output,
+        )
+
+
+@app.command()
+def index(  # noqa: PLR0913 - one parameter per option
+    sources: o.Sources,
+    out: Annotated[Path, typer.Option("--out", help="The index folder to build, continue or update.")],
+    encoder: o.EncoderOption = None,
+    overflow: o.OverflowOption = None,
+    level: o.LevelOption = None,
+    recipe: o.RecipeOption = None,
+    add: Annotated[bool, typer.Option("--add", help="Add to a finished index and keep its settings.")] = False,
+    delete_missing: Annotated[
+        bool, typer.Option("--delete-missing", help="Remove documents that the corpus does not name.")
+    ] = False,
+    max_tokens: o.MaxTokens = None,
+    overlap: o.Overlap = 0,
+    device: o.Device = None,
+    backend: o.Backend = None,
+    precision: o.Precision = None,
+    network: o.Network = False,
+    format: o.Format = None,  # noqa: A002 - the name of the option
+    id_field: o.IdField = None,
+    text_field: o.TextField = None,
+    title_field: o.TitleField = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Index a corpus.  Interrupted at any moment, the same line continues.  Exit code 7: some items failed."""
+    with exit_codes(output):
+        from unabridged.apps.indexing import run_index
+        from unabridged.apps.planning import run_plan
+
+        reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
+        loading = o.given(
+            max_tokens=max_tokens,
+            overlap=overlap or None,
+            device=device,
+            backend=backend,
+            precision=precision,
+            network=network,
+        )
+        building = o.given(overflow=overflow, level=level, recipe=recipe)
+        if dry_run:
+            run_plan(sources, reading, encoder, loading, building, output)
+        else:
+            updating = o.given(add=add, delete_missing=delete_missing)
+            run_index(sources, reading, encoder, loading, building, out, updating, quiet, output)
+
+
+@app.command()
+def search(  # noqa: PLR0913 - one parameter per option
+    folder: o.Folder,
+    query: Annotated[str | None, typer.Argument(help="The question.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
+    mode: o.ModeOption = Mode.HYBRID,
+    level: Annotated[Level, typer.Option("--level", help="What to rank.")] = Level.DOC,
+    filters: Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")] = None,
+    queries: Annotated[Path | None, typer.Option("--queries", help="TSV id<TAB>text or BEIR JSONL.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Write a six-column TREC run here.")] = None,
+    encoder: o.EncoderOption = None,
+    device: o.Device = None,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Search an index.  Each hit shows the span of the document that answers best."""
+    with exit_codes(output):
+        from unabridged.apps.searching import run_batch, run_query
+
+        loading = o.given(device=device)
+        asked = {"k": k, "mode": mode, "level": level}
+        if queries is None:
+            run_query(folder, query, filters or [], asked, encoder, loading, output)
+        else:
+            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output)
+
+
+@app.command()
+def info(
+    folder: o.Folder,
+    ledger: Annotated[bool, typer.Option("--ledger", help="List tokens total and seen of every document.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte and check it.")] = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Show what an index holds, how much of it was read, and with which encoder."""
+    with exit_codes(output):
+        from unabridged.apps.inspecting import run_info
+
+        run_info(folder, ledger, verify, output)
+
+
+@app.command()
+def compact(folder: o.Folder, output: o.OutputOption = Output.TEXT) -> None:
+    """Rewrite an index without its deleted documents and with few shards; nothing is encoded again."""
+    with exit_codes(output):
+        from unabridged.retrievers.compact import compact as rewrite
+
+        report = rewrite(folder)
+        if output is Output.JSON:
+            emit(report)
+        else:
+            removed = f"{report['removed']:,} deleted rows removed"
+            say(f"{report['documents']:,} documents in {report['shards']} shards; {removed}")
+
+
+@app.command()
+def doctor(output: o.OutputOption = Output.TEXT) -> None:
+    """Show what is installed, which devices and backends would be used, and what is missing."""
+    with exit_codes(output):
+        from unabridged.apps.doctor import run_doctor
+
+        run_doctor(output)
+
+
+def main() -> None:
+    """The entry point of the ``unabridged`` command."""
+    app()

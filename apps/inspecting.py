@@ -1,0 +1,59 @@
+"""The ``info`` command."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from unabridged.apps.output import Output, emit, say
+from unabridged.manifest import NAME, load_manifest
+from unabridged.retrievers.failures import FAILED_NAME
+from unabridged.retrievers.opened import Index
+
+
+def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
+    """Prints what the manifest says; with ``verify`` after checking every byte."""
+    index = Index(folder, verify=verify)
+    state = index.state
+    failed = folder / FAILED_NAME
+    size = sum(int(facts["bytes"]) for facts in state.files().values()) + (folder / NAME).stat().st_size
+    body = {
+        **state.summary(),
+        "folder": str(folder),
+        "bytes": size,
+        "shards": len(state.shard_entries),
+        "encoder": {
+            "source": state.passport.source,
+            "dim": state.passport.dim,
+            "fingerprint": state.passport.fingerprint,
+        },
+        "settings": state.settings.as_json(),
+        "versions": dict(state.versions),
+        "generation": state.generation,
+        "manifest": load_checksum(folder),
+        "failed": sum(1 for _ in failed.open("rb")) if failed.is_file() else 0,
+        "verified": verify,
+    }
+    if output is Output.JSON:
+        emit({**body, "ledger": [asdict(line) for line in index.ledger()]} if ledger else body)
+        return
+    held = f"{body['documents']:,} documents, {body['segments']:,} segments, {body['vectors']:,} vectors"
+    say(f"{held}, {size / 1e6:,.1f} MB")
+    read = f"{body['tokens_seen']:,} of {body['tokens_total']:,} tokens read"
+    say(f"ledger: {read}, {body['truncated']:,} documents cut short")
+    say(f"encoder: {state.passport.source} ({state.passport.dim} dimensions, {state.passport.fingerprint[:16]})")
+    say(f"index: {body['index']['recipe']}, recall@10 {body['index']['recall_at_10']}; failed items: {body['failed']}")
+    if verify:
+        say("every byte agrees with the manifest")
+    if ledger:
+        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy")
+        for line in index.ledger():
+            say(f"{line.doc_id}\t{line.tokens_total}\t{line.tokens_seen}\t{line.segments}\t{line.policy}")
+
+
+def load_checksum(folder: Path) -> str:
+    """The checksum of a manifest that was found to be sound."""
+    import json
+
+    load_manifest(folder)
+    return str(json.loads((folder / NAME).read_bytes())["checksum"])

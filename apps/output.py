@@ -1,0 +1,59 @@
+"""How commands answer: one JSON object on stdout, or text for people; errors and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from unabridged.errors import UnabridgedError
+
+EXIT_INTERRUPTED = 130
+"""What shells return for a program ended by Ctrl-C."""
+
+
+class Output(str, Enum):
+    """The form of an answer."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def emit(value: Mapping[str, Any]) -> None:
+    """Prints one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def say(text: str = "") -> None:
+    """Prints one line of text on stdout; what the terminal's encoding cannot show is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def complain(text: str) -> None:
+    """Prints one line on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+@contextlib.contextmanager
+def exit_codes(output: Output) -> Iterator[None]:
+    """Turns the errors of this project into a message and the exit code of their kind."""
+    try:
+        yield
+    except UnabridgedError as error:
+        _fail(output, type(error).__name__, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        message = "Interrupted. Finished work is kept: run the same command again and it continues."
+        _fail(output, "Interrupted", message, EXIT_INTERRUPTED)
+    except MemoryError:
+        _fail(output, "OutOfMemory", "Not enough memory. Finished work is kept; try fewer --batch-tokens.", 4)
+
+
+def _fail(output: Output, kind: str, message: str, code: int) -> None:
+    if output is Output.JSON:
+        emit({"error": {"type": kind, "message": message, "exit_code": code}})
+    complain(f"{kind}: {message}")
+    raise SystemExit(code)

@@ -1,0 +1,81 @@
+"""Files that are whole or absent: temporary name, flush, fsync, rename.
+
+Nothing here knows what the bytes mean.  Sizes are bytes; digests are lower-case hexadecimal SHA-256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from unabridged.errors import DiskFull
+
+TEMPORARY_SUFFIX = ".tmp"
+HASH_BLOCK = 1 << 20
+"""Bytes read at a time: large enough to be sequential, small enough to stay out of the memory figures."""
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a full disk or quota into :class:`DiskFull` that names the path; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, DiskFull):
+            raise DiskFull(
+                f"No room left on the disk while writing {path}. What was finished is kept: free some space and "
+                "run the same command again, it continues."
+            ) from error
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside ``folder`` durable (a no-op where folders cannot be opened, as on Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Makes the bytes of ``path`` durable."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replaces ``path`` by ``data``: after a kill at any moment it holds the old bytes or the new, never a part."""
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    with disk_errors(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def folder_files(folder: Path) -> dict[str, Path]:
+    """Every file below ``folder``, by POSIX path relative to it, in sorted order."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return dict(sorted(found.items()))

@@ -1,0 +1,1 @@
+"""Encoders: texts to vectors, with a span and a token count for each."""

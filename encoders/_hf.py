@@ -1,0 +1,350 @@
+"""Model folders of Hugging Face and sentence-transformers, read without torch and without transformers.
+
+::
+
+    config.json  tokenizer.json  model.safetensors        the transformer (in the root, or where modules.json says)
+    modules.json                                          the chain: Transformer, Pooling, Dense..., Normalize
+    sentence_bert_config.json                             window, lower-casing
+    1_Pooling/config.json                                 pooling: one flag per mode, or ``pooling_mode``
+    config_sentence_transformers.json                     prompts
+
+Everything that is not understood is refused by name: a module left out would give other vectors without an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unabridged.contracts import JSON
+from unabridged.encoders._hashes import canonical_sha256, files_sha256
+from unabridged.errors import MissingFile, UsageError, ValidationError
+
+_POOLING_NAMES = {
+    "cls": "cls",
+    "max": "max",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last",
+}
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""In the order in which several modes are put side by side."""
+
+_OFFSET_MODELS = {
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "roberta-prelayernorm",
+    "mpnet",
+    "longformer",
+}
+"""Model types whose position matrix has ``padding_idx + 1`` rows in front that no token uses."""
+
+_VOLATILE = {
+    "_name_or_path",
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+    "use_cache",
+    "architectures",
+    "_commit_hash",
+}
+"""Keys of config.json that do not change a vector."""
+
+UNBOUNDED = 1_000_000
+"""Tokenizers write ``model_max_length = 1e30`` for "not known": anything above this is no limit."""
+DEFAULT_WINDOW = 512
+"""Tokens: the window of a model that states no limit (relative positions)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseSpec:
+    """A linear layer after pooling: ``activation(weight @ x + bias)``."""
+
+    folder: Path
+    inputs: int
+    outputs: int
+    bias: bool
+    activation: str
+    """Class name of the activation, such as ``Tanh``."""
+
+    @property
+    def weights(self) -> Path:
+        """The file with ``linear.weight`` and ``linear.bias``."""
+        return weight_files(self.folder)[0]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What a model folder says about itself; hashes are computed when they are first asked for."""
+
+    path: Path
+    """Where config.json, the tokenizer and the weights lie."""
+    source: str
+    """How to load it again: a folder, a hub id, or ``embedded``."""
+    config: Mapping[str, JSON]
+    pooling: tuple[str, ...]
+    """Pooling modes, put side by side."""
+    include_prompt: bool = True
+    """Whether prompt tokens take part in pooling."""
+    dense: tuple[DenseSpec, ...] = ()
+    normalize: bool = False
+    lower: bool = False
+    """Whether the text is lower-cased before the tokenizer's own normaliser."""
+    stated_window: int | None = None
+    """The window the folder asks for, specials included."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str = ""
+
+    @property
+    def model_type(self) -> str:
+        """Such as ``bert``."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        for key in ("hidden_size", "d_model", "n_embd", "dim"):
+            if key in self.config:
+                return int(self.config[key])
+        raise ValidationError(f"{self.path / 'config.json'} names no hidden_size, so the width of vectors is unknown.")
+
+    @property
+    def dim(self) -> int:
+        """Width of vectors before ``truncate_dim``."""
+        return self.dense[-1].outputs if self.dense else self.hidden * len(self.pooling)
+
+    @property
+    def limit(self) -> int | None:
+        """Most tokens the model has positions for, specials included; None if its positions are relative."""
+        if self.config.get("position_embedding_type") == "relative" or self.model_type in ("t5", "xlnet"):
+            return None
+        for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+            value = self.config.get(key)
+            if isinstance(value, int) and value > 0:
+                offset = int(self.config.get("pad_token_id", 1)) + 1 if self.model_type in _OFFSET_MODELS else 0
+                return value - offset
+        return None
+
+    @property
+    def window(self) -> int:
+        """The default window in tokens, specials and prompt included."""
+        limit = self.limit
+        stated = self.stated_window if self.stated_window is not None else limit
+        if stated is None:
+            return DEFAULT_WINDOW
+        return stated if limit is None else min(stated, limit)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weight file, or of the shards joined in order."""
+        return files_sha256(weight_files(self.path))
+
+    @cached_property
+    def tokenizer_sha256(self) -> str:
+        """SHA-256 of the canonical tokenizer: its truncation and padding settings are ours and do not count."""
+        path = self.path / "tokenizer.json"
+        if path.is_file():
+            content = read_json(path)
+            content.pop("truncation", None)
+            content.pop("padding", None)
+            return canonical_sha256({"tokenizer": content, "lower": self.lower})
+        files = [p for name in _SLOW_TOKENIZER_FILES if (p := self.path / name).is_file()]
+        if not files:
+            raise MissingFile(
+                f"{self.path} has no tokenizer: neither tokenizer.json nor {', '.join(_SLOW_TOKENIZER_FILES)}."
+            )
+        return canonical_sha256({"files": files_sha256(files), "lower": self.lower})
+
+    @cached_property
+    def config_sha256(self) -> str:
+        """SHA-256 of what config.json says about the computation."""
+        return canonical_sha256({key: value for key, value in self.config.items() if key not in _VOLATILE})
+
+    @cached_property
+    def dense_facts(self) -> list[JSON]:
+        """One entry per dense layer: hash, activation, shape."""
+        return [
+            {"weights": files_sha256([d.weights]), "activation": d.activation, "shape": [d.outputs, d.inputs]}
+            for d in self.dense
+        ]
+
+
+_SLOW_TOKENIZER_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+
+
+def read_folder(root: Path, *, source: str | None = None, pooling: str | None = None) -> ModelFolder:
+    """The :class:`ModelFolder` at ``root``; ``pooling`` overrides what the folder says (mean where it says nothing).
+
+    :class:`MissingFile` if there is no model; :class:`ValidationError` for a module that is not understood.
+    """
+    modules = _modules(root)
+    path = root / modules[0]["path"] if modules else root
+    if not (path / "config.json").is_file():
+        raise MissingFile(
+            f"{path} is no model folder: it has no config.json. Name a folder that save_pretrained wrote."
+        )
+    chain = _Chain.read(root, modules)
+    settings = _optional(path / "sentence_bert_config.json")
+    task = settings.get("transformer_task", "feature-extraction")
+    if task != "feature-extraction":
+        raise ValidationError(
+            f"{path / 'sentence_bert_config.json'}: transformer_task {task!r} is not supported here, "
+            "only 'feature-extraction' gives text vectors."
+        )
+    saved = _optional(root / "config_sentence_transformers.json")
+    prompts = {str(k): str(v) for k, v in (saved.get("prompts") or {}).items() if v}
+    default = saved.get("default_prompt_name")
+    return ModelFolder(
+        path=path,
+        source=source or str(root),
+        config=read_json(path / "config.json"),
+        pooling=(check_pooling(pooling),) if pooling else chain.pooling,
+        include_prompt=chain.include_prompt,
+        dense=chain.dense,
+        normalize=chain.normalize,
+        lower=bool(settings.get("do_lower_case", False)),
+        stated_window=_stated_window(path, settings),
+        prompts=prompts,
+        default_prompt=prompts.get(default, "") if default else "",
+    )
+
+
+def check_pooling(name: str) -> str:
+    """``name`` if it is a pooling mode, else :class:`UsageError`."""
+    known = sorted(_POOLING_NAMES.values())
+    if name not in known:
+        raise UsageError(f"Unknown pooling {name!r}; choose one of {', '.join(known)}.")
+    return name
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight file of ``folder``, or its shards in order; safetensors before torch's own format."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = sorted(set(read_json(index)["weight_map"].values()))
+            missing = [shard for shard in shards if not (folder / shard).is_file()]
+            if missing:
+                raise MissingFile(
+                    f"{index} names {len(shards)} shards, {len(missing)} are missing, first {missing[0]}."
+                )
+            return [folder / shard for shard in shards]
+    raise MissingFile(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin, whole or in shards.")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; :class:`ValidationError` if it holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValidationError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValidationError(f"{path} should hold a JSON object and holds {type(value).__name__}.")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The modules after the transformer."""
+
+    pooling: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+    dense: tuple[DenseSpec, ...] = ()
+    normalize: bool = False
+
+    @classmethod
+    def read(cls, root: Path, modules: list[dict[str, str]]) -> _Chain:
+        """The chain that modules.json lists; mean pooling for a plain folder, as sentence-transformers has it."""
+        if not modules:
+            return cls()
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        expected = ["Transformer", "Pooling", *["Dense"] * kinds.count("Dense")]
+        normalize = kinds[-1] == "Normalize"
+        if kinds != [*expected, *["Normalize"] * normalize]:
+            raise ValidationError(
+                f"{root / 'modules.json'} chains {' -> '.join(kinds)}; supported is Transformer -> Pooling -> Dense "
+                "(any number) -> Normalize (optional). Load the model with sentence-transformers and wrap it, or "
+                "export it without the other modules."
+            )
+        config = _optional(root / modules[1]["path"] / "config.json")
+        dense = tuple(_dense(root / module["path"]) for module in modules[2:] if module["type"].endswith("Dense"))
+        return cls(_pooling(root, config), bool(config.get("include_prompt", True)), dense, normalize)
+
+
+def _modules(root: Path) -> list[dict[str, str]]:
+    path = root / "modules.json"
+    if not path.is_file():
+        return []
+    modules = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(modules, list) or not all(isinstance(m, dict) and {"type", "path"} <= set(m) for m in modules):
+        raise ValidationError(f"{path} should hold a list of modules, each with 'type' and 'path'.")
+    return sorted(modules, key=lambda module: int(module.get("idx", 0)))
+
+
+def _pooling(root: Path, config: Mapping[str, JSON]) -> tuple[str, ...]:
+    named = config.get("pooling_mode")
+    if named is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+    else:
+        modes = [named] if isinstance(named, str) else list(named)
+    unknown = [mode for mode in modes if mode not in _POOLING_NAMES]
+    if unknown:
+        raise ValidationError(f"{root}: unknown pooling {unknown}; known are {sorted(_POOLING_NAMES)}.")
+    return tuple(_POOLING_NAMES[mode] for mode in modes)
+
+
+ACTIVATIONS = ("GELU", "Identity", "ReLU", "SiLU", "Sigmoid", "Tanh")
+"""Classes of ``torch.nn`` that a dense layer may name; each takes no argument."""
+
+
+def _dense(folder: Path) -> DenseSpec:
+    config = read_json(folder / "config.json")
+    module, _, activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")
+    if not module.startswith("torch.nn.") or activation not in ACTIVATIONS:
+        raise ValidationError(
+            f"{folder}: activation {module}.{activation} is not supported, only {', '.join(ACTIVATIONS)}."
+        )
+    places = {
+        config.get("module_input_name", "sentence_embedding"),
+        config.get("module_output_name") or "sentence_embedding",
+    }
+    if config.get("use_residual") or places != {"sentence_embedding"}:
+        raise ValidationError(f"{folder}: a dense layer with a residual, or on {sorted(places)}, is not supported.")
+    return DenseSpec(
+        folder, int(config["in_features"]), int(config["out_features"]), bool(config.get("bias", True)), activation
+    )
+
+
+def _stated_window(path: Path, settings: Mapping[str, JSON]) -> int | None:
+    """From sentence_bert_config.json, or the tokenizer's maximum, which newer folders use for the same purpose."""
+    for value in (settings.get("max_seq_length"), _optional(path / "tokenizer_config.json").get("model_max_length")):
+        if isinstance(value, (int, float)) and 0 < value < UNBOUNDED:
+            return int(value)
+    return None
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

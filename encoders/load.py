@@ -1,0 +1,150 @@
+"""Encoders by name, and encoders from the passport of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unabridged.contracts import JSON, Encoder, Passport
+from unabridged.encoders._hf import ModelFolder
+from unabridged.errors import PassportMismatch, UsageError
+
+HASHING = "hashing"
+BACKENDS: Mapping[str, tuple[str, str]] = {
+    "torch": ("_torch", "TorchBackend"),
+    "packed": ("_packed", "PackedBackend"),
+    "onnx": ("_onnx", "OnnxBackend"),
+    "openvino": ("_openvino", "OpenVinoBackend"),
+}
+"""Name -> module and class; every class is built as ``Backend(folder, device=, precision=, trust_remote_code=)``."""
+
+
+def load_encoder(  # noqa: PLR0913  the one front door: each option is documented on the part that it reaches
+    name: str | Path | None = None,
+    *,
+    device: str | None = None,
+    devices: Sequence[str] | None = None,
+    dtype: str | None = None,
+    backend: str = "torch",
+    precision: str | None = None,
+    max_tokens: int | None = None,
+    overlap: int = 0,
+    pooling: str | None = None,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
+    truncate_dim: int | None = None,
+    network: bool = False,
+    trust_remote_code: bool = False,
+    batch_tokens: int | None = None,
+) -> Encoder:
+    """The encoder called ``name``; neither torch nor weights are loaded before the first vector is asked for.
+
+    ``name`` is nothing (the embedded model), a model folder, a hub id ``org/name[@revision]`` (from the local cache,
+    or with ``network=True`` from the hub), or ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and
+    ``precision`` are two words for one thing.  With several ``devices`` batches go to each in turn.
+    Settings that are None take the model folder's own value.
+    """
+    from unabridged.encoders._resolve import resolve
+    from unabridged.encoders.transformer import Settings, TransformerEncoder
+
+    if isinstance(name, str) and name.partition(":")[0] == HASHING:
+        return _hashing(name, max_tokens, overlap)
+    if device is not None and devices is not None:
+        raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
+    folder = resolve(name, pooling=pooling, network=network)
+    options: dict[str, Any] = {
+        "precision": _precision(dtype, precision),
+        "trust_remote_code": trust_remote_code,
+    }
+    places: list[str | None] = [*devices] if devices else [device]
+    backends = [_backend(backend, folder, device=place, **options) for place in places]
+    settings = Settings(
+        max_tokens=max_tokens,
+        overlap=overlap,
+        query_prompt=query_prompt,
+        document_prompt=document_prompt,
+        truncate_dim=truncate_dim,
+        batch_tokens=batch_tokens,
+    )
+    return TransformerEncoder(folder, backends, settings)
+
+
+def encoder_from_passport(
+    passport: Passport,
+    *,
+    name: str | Path | None = None,
+    device: str | None = None,
+    devices: Sequence[str] | None = None,
+    network: bool = False,
+    trust_remote_code: bool = False,
+    batch_tokens: int | None = None,
+) -> Encoder:
+    """The encoder that ``passport`` describes, from its source or from ``name`` where the model has moved to.
+
+    :class:`PassportMismatch` with both fingerprints and the first fact that differs, if what is found there is
+    another encoder.
+    """
+    settings = dict(passport.facts.get("settings", {}))
+    if passport.facts.get("kind") == HASHING:
+        from unabridged.encoders.hashing import HashingEncoder
+
+        encoder: Encoder = HashingEncoder(**settings)
+    else:
+        encoder = load_encoder(
+            name if name is not None else passport.source,
+            device=device,
+            devices=devices,
+            network=network,
+            trust_remote_code=trust_remote_code,
+            batch_tokens=batch_tokens,
+            **settings,
+        )
+    check_passport(passport, encoder.passport)
+    return encoder
+
+
+def check_passport(expected: Passport, found: Passport) -> None:
+    """Raises :class:`PassportMismatch` unless both describe the same encoder."""
+    if expected.fingerprint == found.fingerprint:
+        return
+    key, old, new = next(differences(expected.facts, found.facts), ("fingerprint", "", ""))
+    raise PassportMismatch(
+        f"The encoder {found.source!r} has fingerprint {found.fingerprint}, the index was built with "
+        f"{expected.fingerprint} ({expected.source!r}). First difference: {key} was {old!r} and is {new!r}. "
+        "Name the encoder that the index was built with, or build the index again."
+    )
+
+
+def differences(old: Mapping[str, JSON], new: Mapping[str, JSON], prefix: str = "") -> Iterator[tuple[str, JSON, JSON]]:
+    """Every fact that differs, as its dotted name and both values, in order of name."""
+    for key in sorted({*old, *new}):
+        was, now = old.get(key), new.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from differences(was, now, f"{prefix}{key}.")
+        elif was != now:
+            yield f"{prefix}{key}", was, now
+
+
+def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:
+    from unabridged.encoders.hashing import HashingEncoder
+
+    _, _, dim = name.partition(":")
+    if dim and not dim.isdecimal():
+        raise UsageError(f"{name!r}: after 'hashing:' comes the width of the vectors, such as 'hashing:64'.")
+    return HashingEncoder(int(dim or 64), max_tokens if max_tokens is not None else 256, overlap=overlap)
+
+
+def _backend(name: str, folder: ModelFolder, **options: Any) -> Any:
+    import importlib
+
+    if name not in BACKENDS:
+        raise UsageError(f"Unknown backend {name!r}; choose one of {', '.join(BACKENDS)}.")
+    module, kind = BACKENDS[name]
+    return getattr(importlib.import_module(f"unabridged.encoders.{module}"), kind)(folder, **options)
+
+
+def _precision(dtype: str | None, precision: str | None) -> str:
+    if dtype is not None and precision is not None and dtype != precision:
+        raise UsageError(f"dtype={dtype!r} and precision={precision!r} contradict each other; pass one of them.")
+    return precision or dtype or "float32"

@@ -1,0 +1,151 @@
+"""What is read of a batch of texts: windows, spans and coverage under an overflow policy.
+
+The one place that applies the policy, so that every encoder keeps the same promise: nothing is left out
+without a record.  Numpy only, no vectors here.
+
+Letters::
+
+    B texts     S windows of them, packed     U distinct texts
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unabridged.contracts import Coverage, Encoded, Floats, OverflowPolicy, Rows
+from unabridged.encoders.windows import Windows, check_overlap, head, split, whole
+from unabridged.errors import Overflow
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 60
+"""Characters of a text that a message quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The windows of B texts; window ``s`` of text ``b`` is row ``offsets[b] + s``."""
+
+    offsets: Rows  # (B + 1,) int64
+    ranges: Rows  # (S, 2) int64, tokens [first, last) of the own text
+    spans: Rows  # (S, 2) int64, characters [start, end) of the own text
+    total: Rows  # (B,) int64, content tokens
+    seen: Rows  # (B,) int64
+
+    @property
+    def tokens(self) -> Rows:
+        """Content tokens in each window, ``(S,)``."""
+        lengths: Rows = self.ranges[:, 1] - self.ranges[:, 0]
+        return lengths
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the ledger records."""
+        return Coverage(self.total, self.seen)
+
+    def filled(self) -> Reading:
+        """The same, with one window of no tokens for every text that has none: what a query needs."""
+        counts = np.diff(self.offsets)
+        at = self.offsets[:-1][counts == 0]
+        if not len(at):
+            return self
+        offsets = np.concatenate(([0], np.cumsum(np.maximum(counts, 1)))).astype(np.int64)
+        ranges, spans = np.insert(self.ranges, at, 0, axis=0), np.insert(self.spans, at, 0, axis=0)
+        return Reading(offsets, ranges, spans, self.total, self.seen)
+
+    def take(self, rows: Rows) -> tuple[Reading, Rows]:
+        """The reading of texts ``rows`` (repeats allowed), and for each of its windows the row it has here."""
+        counts = np.diff(self.offsets)[rows]
+        offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        windows: Rows = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
+        taken = Reading(offsets, self.ranges[windows], self.spans[windows], self.total[rows], self.seen[rows])
+        return taken, windows
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """A text as the reader needs it: ``characters`` gives the offsets ``(T, 2)`` and is called only for long texts."""
+
+    row: int
+    """Where the text stands in the caller's list, for messages."""
+    text: str
+    tokens: int
+    capacity: int
+    """Tokens of text per window, after special tokens and prompt."""
+    characters: Callable[[], Rows]
+
+
+def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) -> Reading:
+    """The windows of ``items`` under ``policy``.
+
+    :class:`Overflow` under the policy ``error`` if a text does not fit, naming the first one; one log record of
+    level WARNING under ``warn``.
+    """
+    long = [row for row, item in enumerate(items) if item.tokens > item.capacity]
+    if long and policy is OverflowPolicy.ERROR:
+        raise Overflow(_refusal(items[long[0]], long))
+    if long and policy is OverflowPolicy.WARN:
+        lost = sum(items[row].tokens - items[row].capacity for row in long)
+        logger.warning("%d of %d texts are longer than the window: %d tokens not read", len(long), len(items), lost)
+    cut = policy in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE)
+    windows = [_windows(item, overlap, cut) for item in items]
+    counts = np.array([len(w.ranges) for w in windows], dtype=np.int64)
+    total = np.array([item.tokens for item in items], dtype=np.int64)
+    capacity = np.array([item.capacity for item in items], dtype=np.int64)
+    none = np.zeros((0, 2), dtype=np.int64)
+    return Reading(
+        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        ranges=np.concatenate([none, *(w.ranges for w in windows)]),
+        spans=np.concatenate([none, *(w.spans for w in windows)]),
+        total=total,
+        seen=np.minimum(total, capacity) if cut else total.copy(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """The U distinct texts of a call, so that a text that comes twice is read and encoded once."""
+
+    texts: list[str]  # U, in order of first appearance
+    first: Rows  # (U,) int64, where each stood first
+    index: Rows  # (B,) int64, the distinct text of each row
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Distinct:
+        """The distinct texts among ``texts``."""
+        rows: dict[str, int] = {}
+        index = np.fromiter((rows.setdefault(text, len(rows)) for text in texts), dtype=np.int64, count=len(texts))
+        first = np.zeros(len(rows), dtype=np.int64)
+        first[index[::-1]] = np.arange(len(texts))[::-1]
+        return cls(list(rows), first, index)
+
+
+def _windows(item: Tokenised, overlap: int, cut: bool) -> Windows:
+    check_overlap(item.capacity, overlap)
+    if item.tokens <= item.capacity:
+        return whole(len(item.text), item.tokens)
+    if cut:
+        return head(item.text, item.characters(), item.capacity)
+    return split(item.text, item.characters(), item.capacity, overlap)
+
+
+def _refusal(item: Tokenised, long: Sequence[int]) -> str:
+    shown = item.text[:SHOWN] + ("..." if len(item.text) > SHOWN else "")
+    more = f" (and {len(long) - 1} more)" if len(long) > 1 else ""
+    return (
+        f"Text {item.row}{more} has {item.tokens} tokens and the window holds {item.capacity}: {shown!r}. "
+        "Use overflow='split' to read all of it, or raise max_tokens if the model allows it."
+    )
+
+
+def encoded(reading: Reading, distinct: Distinct, *, segments: Floats | None, documents: Floats | None) -> Encoded:
+    """The vectors of the U distinct texts as those of the B texts of the call, with spans and coverage."""
+    if len(distinct.texts) < len(distinct.index):
+        reading, rows = reading.take(distinct.index)
+        segments = None if segments is None else segments[rows]
+        documents = None if documents is None else documents[distinct.index]
+    return Encoded(reading.offsets, reading.spans, reading.tokens, reading.coverage, segments, documents)

@@ -1,0 +1,277 @@
+"""Any Hugging Face or sentence-transformers text encoder, reading whole documents.
+
+A text is tokenised once, in one piece, with the prompt in front of it.  Each window is then ``specials + prompt +
+slice of the text's own tokens + specials``; the prompt's tokens are repeated for every window.  For a text that fits
+the window this is what sentence-transformers computes.  torch and the weights load with the first vector; counting
+tokens and the passport need neither.
+
+Letters::
+
+    B texts     S windows of them     D embedding width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+
+from unabridged.contracts import JSON, Encoded, Floats, Level, OverflowPolicy, Passport, Rows
+from unabridged.encoders._hashes import canonical_sha256
+from unabridged.encoders._head import Head
+from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders._run import Runner
+from unabridged.encoders._tokens import Ids, Tokenizer, Tokens
+from unabridged.encoders.backend import Backend
+from unabridged.encoders.pooling import finish, mean_windows
+from unabridged.encoders.reading import Distinct, Reading, Tokenised, encoded, read
+from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
+from unabridged.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may choose about a model folder; None takes the folder's own value."""
+
+    max_tokens: int | None = None
+    """Window in tokens, specials and prompt included; up to the model's limit."""
+    overlap: int = 0
+    """Tokens that neighbouring windows share, at most."""
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    truncate_dim: int | None = None
+    """Matryoshka: keep this many leading components."""
+    batch_tokens: int | None = None
+    """Tokens per batch; changes speed and memory only."""
+
+
+class TransformerEncoder:
+    """Satisfies :class:`unabridged.contracts.Encoder`, and answers to sentence-transformers' verbs too."""
+
+    def __init__(self, folder: ModelFolder, backends: Sequence[Backend], settings: Settings | None = None) -> None:
+        settings = settings or Settings()
+        self.folder = folder
+        self.settings = settings
+        self.tokenizer = Tokenizer(folder)
+        self._window = _window(folder, settings.max_tokens)
+        self._dim = _dim(folder, settings.truncate_dim)
+        self._query_prompt = _prompt(settings.query_prompt, folder.prompts, "query")
+        self._document_prompt = _prompt(settings.document_prompt, folder.prompts, "document", "passage", "corpus")
+        self._runner = Runner(backends, settings.batch_tokens)
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self._dim
+
+    @property
+    def window(self) -> int:
+        """Tokens per window, specials and prompt included."""
+        return self._window
+
+    @cached_property
+    def passport(self) -> Passport:
+        """Hashes of weights and tokenizer, and every setting that changes a vector; needs no torch."""
+        facts = self._facts()
+        return Passport(self.folder.source, self.dim, facts, canonical_sha256(facts))
+
+    def count_tokens(self, texts: Sequence[str]) -> Rows:
+        """Content tokens of each text as a document ``(B,)`` int64: specials and prompt excluded."""
+        return self.tokenizer.count(texts, self._document_prompt)
+
+    def encode_queries(self, texts: Sequence[str]) -> Floats:
+        """``(B, D)`` float32 with the query prompt.  A query over the window is read whole: the mean of its windows."""
+        return self._whole(texts, self._query_prompt)
+
+    def encode_documents(
+        self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
+    ) -> Encoded:
+        """Vectors, spans and coverage of B texts in one pass.
+
+        Under ``aggregate`` there are document vectors only.  :class:`unabridged.errors.Overflow` under ``error``,
+        before any forward pass; :class:`unabridged.errors.OutOfMemory` if one window does not fit into memory.
+        """
+        if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
+            raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
+        distinct = Distinct.of(texts)
+        tokens, reading = self._read(distinct, self._document_prompt, overflow)
+        raw = self._vectors(reading, tokens, distinct)
+        segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
+        return encoded(
+            reading,
+            distinct,
+            segments=self._finish(raw) if segments else None,
+            documents=self._finish(mean_windows(raw, reading.offsets, reading.tokens)) if level.has_documents else None,
+        )
+
+    @overload
+    def encode(self, sentences: str, *, prompt_name: str | None = None, prompt: str | None = None) -> Floats: ...
+    @overload
+    def encode(
+        self, sentences: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Floats: ...
+    def encode(
+        self, sentences: str | Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+    ) -> Floats:
+        """``(B, D)``, or ``(D,)`` for a single string, as sentence-transformers' verb of this name gives it.
+
+        With ``prompt``, or the folder's prompt called ``prompt_name``, or the folder's default prompt.  A text over
+        the window is read whole.
+        """
+        if prompt is None:
+            prompt = self.folder.default_prompt if prompt_name is None else self._named(prompt_name)
+        return self._verb(sentences, prompt)
+
+    def encode_query(self, sentences: str | Sequence[str]) -> Floats:
+        """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""
+        return self._verb(sentences, self._query_prompt)
+
+    def encode_document(self, sentences: str | Sequence[str]) -> Floats:
+        """``(B, D)``, or ``(D,)`` for a single string, with the document prompt; whole texts."""
+        return self._verb(sentences, self._document_prompt)
+
+    def _verb(self, sentences: str | Sequence[str], prompt: str) -> Floats:
+        if isinstance(sentences, str):
+            single: Floats = self._whole([sentences], prompt)[0]
+            return single
+        return self._whole(sentences, prompt)
+
+    def _named(self, name: str) -> str:
+        own = {"query": self._query_prompt, "document": self._document_prompt}
+        known = {**self.folder.prompts, **own}
+        if name not in known:
+            raise UsageError(f"There is no prompt called {name!r}; the folder has {sorted(known)}.")
+        return known[name]
+
+    def _whole(self, texts: Sequence[str], prompt: str) -> Floats:
+        """One vector per text; a text without tokens gets the vector of specials and prompt."""
+        distinct = Distinct.of(texts)
+        tokens, reading = self._read(distinct, prompt, OverflowPolicy.AGGREGATE)
+        reading = reading.filled()
+        raw = self._vectors(reading, tokens, distinct)
+        vectors: Floats = self._finish(mean_windows(raw, reading.offsets, reading.tokens))[distinct.index]
+        return vectors
+
+    def _read(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> tuple[list[Tokens], Reading]:
+        tokens = self.tokenizer.encode(distinct.texts, prompt)
+        room = self._window - sum(map(len, self.tokenizer.specials))
+        items = [
+            Tokenised(row, text, len(t.ids), room - len(t.prompt), t.characters)
+            for row, text, t in zip(distinct.first.tolist(), distinct.texts, tokens, strict=True)
+        ]
+        check_overlap(room, self.settings.overlap)
+        return tokens, read(items, overlap=self.settings.overlap, policy=policy)
+
+    def _vectors(self, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct) -> Floats:
+        """One vector per window ``(S, D before truncate_dim)``, not normalised."""
+        if not len(reading.ranges):
+            return np.zeros((0, self.folder.dim), dtype=np.float32)
+        work = _Windows(reading, tokens, distinct, self.tokenizer.specials)
+        return self._runner.run(work, self._heads, self.folder.dim)
+
+    @cached_property
+    def _heads(self) -> list[Head]:
+        return [Head(self.folder, backend.device) for backend in self._runner.backends]
+
+    def _finish(self, raw: Floats) -> Floats:
+        return finish(raw, truncate_dim=self.settings.truncate_dim, normalize=self.folder.normalize)
+
+    def _facts(self) -> dict[str, JSON]:
+        backend = dict(self._runner.backends[0].facts)
+        prompts = {"query": self._query_prompt, "document": self._document_prompt}
+        pooling = "+".join(self.folder.pooling)
+        return {
+            "kind": "transformer",
+            "weights": self.folder.weights_sha256,
+            "tokenizer": self.folder.tokenizer_sha256,
+            "config": self.folder.config_sha256,
+            "pooling": pooling,
+            "pooling_includes_prompt": self.folder.include_prompt,
+            "dense": self.folder.dense_facts,
+            "normalize": self.folder.normalize,
+            "truncate_dim": self.settings.truncate_dim,
+            "prompts": prompts,
+            "window": self.window,
+            "overlap": self.settings.overlap,
+            "windows_version": WINDOWS_VERSION,
+            "backend": backend,
+            "settings": {
+                "backend": backend["backend"],
+                "precision": backend["precision"],
+                "max_tokens": self.window,
+                "overlap": self.settings.overlap,
+                "pooling": self.folder.pooling[0] if len(self.folder.pooling) == 1 else None,
+                "query_prompt": prompts["query"],
+                "document_prompt": prompts["document"],
+                "truncate_dim": self.settings.truncate_dim,
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """The windows of a reading as sequences for the runner."""
+
+    reading: Reading
+    tokens: Sequence[Tokens]  # U
+    distinct: Distinct
+    specials: tuple[Ids, Ids]
+
+    @property
+    def owners(self) -> Rows:
+        """The distinct text of each window, ``(S,)``."""
+        owners: Rows = np.repeat(np.arange(len(self.tokens)), np.diff(self.reading.offsets))
+        return owners
+
+    @property
+    def lengths(self) -> Rows:
+        prompts = np.fromiter((len(t.prompt) for t in self.tokens), dtype=np.int64, count=len(self.tokens))
+        lengths: Rows = self.reading.tokens + prompts[self.owners] + sum(map(len, self.specials))
+        return lengths
+
+    def pack(self, rows: Rows) -> tuple[Ids, Rows, Rows]:
+        before, after = self.specials
+        owners = np.searchsorted(self.reading.offsets, rows, side="right") - 1
+        parts: list[Ids] = []
+        lead, lengths = [], []
+        for owner, (first, last) in zip(owners.tolist(), self.reading.ranges[rows].tolist(), strict=True):
+            own = self.tokens[owner]
+            parts += (before, own.prompt, own.ids[first:last], after)
+            lead.append(len(before) + len(own.prompt))
+            lengths.append(lead[-1] + last - first + len(after))
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        return np.concatenate(parts), offsets, np.array(lead, dtype=np.int64)
+
+    def name(self, row: int) -> str:
+        owner = int(np.searchsorted(self.reading.offsets, row, side="right")) - 1
+        start, end = self.reading.spans[row].tolist()
+        return f"Text {self.distinct.first[owner]}, characters {start} to {end},"
+
+
+def _window(folder: ModelFolder, asked: int | None) -> int:
+    if asked is None:
+        return folder.window
+    if asked < 1:
+        raise UsageError(f"max_tokens must be at least 1, got {asked}.")
+    if folder.limit is not None and asked > folder.limit:
+        raise UsageError(
+            f"max_tokens={asked} is more than the {folder.limit} positions of {folder.source}. Longer texts are "
+            "split into windows and read whole: leave max_tokens out."
+        )
+    return asked
+
+
+def _dim(folder: ModelFolder, truncate: int | None) -> int:
+    if truncate is None:
+        return folder.dim
+    if not 1 <= truncate <= folder.dim:
+        raise UsageError(f"truncate_dim must be from 1 to {folder.dim}, the width of {folder.source}; got {truncate}.")
+    return truncate
+
+
+def _prompt(asked: str | None, saved: Mapping[str, str], *names: str) -> str:
+    """The prompt that was asked for, or the folder's first of ``names``, or none."""
+    return asked if asked is not None else next((saved[name] for name in names if name in saved), "")

@@ -1,0 +1,1 @@
+"""Indexes: vectors or terms to ranked rows."""

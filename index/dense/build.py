@@ -1,0 +1,215 @@
+"""Builds the approximate base of a dense index: sample, train, add block by block, one file."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unabridged.contracts import JSON, Floats, Rows
+from unabridged.errors import DiskFull, RuntimeFailure, ShapeError, UsageError
+from unabridged.index.dense._faiss import load_faiss, threads, training_kernels
+from unabridged.index.dense._kernels import as_metric, faiss_metric, wrapped
+from unabridged.index.dense._lists import PieceWriter
+from unabridged.index.dense.factory import Factory, parse
+
+if TYPE_CHECKING:  # recipe imports the grammar from this package
+    from unabridged.index.recipe import Recipe
+
+FILE = "base.faiss"
+"""Name of the one file inside the folder."""
+
+CHUNK_ROWS = 16_384
+"""Rows added at a time, whatever blocks come in: a graph depends on them, and equal data must give equal bytes."""
+
+Blocks = Callable[[], Iterator[Floats]]
+
+
+def build_base(
+    blocks: Blocks,
+    n: int,
+    dim: int,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    metric: str = "ip",
+    seed: int = 0,
+    workers: int = 1,
+) -> dict[str, JSON]:
+    """Writes ``base.faiss`` into the existing ``folder`` and returns the facts that open it again.
+
+    ``blocks()`` yields (n_i, D) float32 or float16 in row order, ``n`` rows in all, each time it is called
+    (twice here).  Inverted files need memory for the sample and one piece, whatever ``n``; graphs and
+    refined codes are built in memory (``recipe.build_ram`` bytes).  The facts and the bytes depend on data,
+    recipe, seed and ``workers`` (threads) only: no time, no path.
+
+    Raises:
+        ShapeError: blocks of another width, NaN or infinite values, or another number of rows than ``n``.
+        UsageError: a flat recipe, or fewer rows than the recipe learns from.
+        DiskFull, RuntimeFailure: no room left, or FAISS refused the data.
+    """
+    if recipe.is_flat:
+        raise UsageError("a flat recipe has nothing to build: search the shards")
+    plan = parse(recipe.factory, dim)
+    if n < plan.trained_on:
+        raise UsageError(f"{recipe.factory!r} learns from at least {plan.trained_on:,} rows, found {n:,}")
+    path = folder / FILE
+    try:
+        index = _trained(_sample(blocks, n, dim, plan.train_points(n), seed), recipe.factory, metric, seed, workers)
+        _fill(index, plan, _chunks(blocks, n, dim), path, workers)
+    except RuntimeError as error:
+        raise RuntimeFailure(f"FAISS could not build {recipe.factory!r} over {n:,} x {dim}: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(
+                f"no room left for the index in {folder}, about {recipe.build_disk:,} bytes needed"
+            ) from error
+        raise
+    return {
+        "factory": recipe.factory,
+        "metric": as_metric(metric).value,
+        "dim": dim,
+        "rows": n,
+        "file": FILE,
+        "bytes": path.stat().st_size,
+        "search": dict(recipe.search),
+        "train_points": plan.train_points(n),
+        "seed": seed,
+        "workers": workers,
+        "faiss": str(load_faiss().__version__),
+    }
+
+
+def _trained(sample: Floats, factory: str, metric: str, seed: int, workers: int) -> Any:
+    """An empty index that has learned from ``sample`` (T, D)."""
+    faiss = load_faiss()
+    index = faiss.index_factory(sample.shape[1], factory, faiss_metric(as_metric(metric)))
+    inner = wrapped(index)
+    kept = [_seed(part, seed) for part in inner]
+    with training_kernels(), threads(workers):
+        ivf = next((part for part in inner if isinstance(part, faiss.IndexIVF)), None)
+        rotated = any(isinstance(part, faiss.IndexPreTransform) for part in inner)
+        if ivf is not None and not rotated and isinstance(faiss.downcast_index(ivf.quantizer), faiss.IndexHNSW):
+            _train_graph_of_lists(ivf, sample)
+        if len(sample):
+            index.train(sample)
+    del kept
+    return index
+
+
+def _seed(part: Any, seed: int) -> Any:
+    """Fixes all random choices of one part, and silences warnings about sizes that the recipe has checked.
+
+    What is returned must live until the training is over: FAISS keeps bare pointers.
+    """
+    faiss = load_faiss()
+    for owner in (part, getattr(part, "pq", None)):
+        clustering = getattr(owner, "cp", None)
+        if clustering is not None:
+            clustering.seed = seed
+            clustering.min_points_per_centroid = 1
+    for graph in (part, faiss.downcast_index(part.quantizer) if isinstance(part, faiss.IndexIVF) else None):
+        if isinstance(graph, faiss.IndexHNSW):
+            graph.hnsw.rng = faiss.RandomGenerator(seed)
+    if not isinstance(part, faiss.IndexPreTransform):
+        return None
+    return _seed_rotation(faiss.downcast_VectorTransform(part.chain.at(0)), seed)
+
+
+def _seed_rotation(rotation: Any, seed: int) -> Any:
+    """Gives OPQ a quantizer of our own to train with: its default one cannot be told to be quiet."""
+    faiss = load_faiss()
+    quantizer = faiss.ProductQuantizer(rotation.d_out, rotation.M, 8)
+    quantizer.cp.seed = seed
+    quantizer.cp.min_points_per_centroid = 1
+    rotation.pq = quantizer
+    return quantizer
+
+
+def _train_graph_of_lists(ivf: Any, sample: Floats) -> None:
+    """Finds the centres with k-means and links them with one thread: a graph built by several is not repeatable."""
+    faiss = load_faiss()
+    clustering = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
+    clustering.train(sample, faiss.IndexFlat(ivf.d, ivf.metric_type))
+    with threads(1):
+        ivf.quantizer.add(faiss.vector_to_array(clustering.centroids).reshape(ivf.nlist, ivf.d))
+
+
+def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, workers: int) -> None:
+    """Adds all rows in order, under their own numbers, and writes the file.
+
+    The training kernels find the lists of 1,000,000 rows several times faster.
+    """
+    faiss = load_faiss()
+    with training_kernels(), threads(1 if plan.links else workers):
+        if not plan.streams:
+            for chunk in chunks:
+                index.add(chunk)
+            faiss.write_index(index, str(path))
+            return
+        writer, start = PieceWriter(index, path.parent), 0
+        for chunk in chunks:
+            writer.add(chunk, np.arange(start, start + len(chunk), dtype=np.int64))
+            start += len(chunk)
+        writer.finish(path)
+
+
+def _chunks(blocks: Blocks, n: int, dim: int) -> Iterator[Floats]:
+    """The same rows in chunks of CHUNK_ROWS, checked: (n_i, D) finite float32, ``n`` in all."""
+    held: list[Floats] = []
+    waiting = seen = 0
+    for block in blocks():
+        if block.ndim != 2 or block.shape[1] != dim:
+            raise ShapeError(f"block at row {seen} has shape {block.shape}, expected (rows, {dim})")
+        if not bool(np.isfinite(block).all()):
+            raise ShapeError(f"the block at row {seen} holds NaN or infinite values, expected finite ones")
+        seen += len(block)
+        at = 0
+        while at < len(block):
+            part = block[at : at + CHUNK_ROWS - waiting]
+            held.append(np.asarray(part, dtype=np.float32))
+            at, waiting = at + len(part), waiting + len(part)
+            if waiting == CHUNK_ROWS:
+                yield _joined(held)
+                held, waiting = [], 0
+    if waiting:
+        yield _joined(held)
+    if seen != n:
+        raise ShapeError(f"the blocks hold {seen:,} rows, expected {n:,}")
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
+
+
+def _sample(blocks: Blocks, n: int, dim: int, points: int, seed: int) -> Floats:
+    """About ``points`` of ``n`` rows, (T, D), chosen by the hash of their number: never just the first ones.
+
+    At least one row per list is there: with 30 rows asked for each, the count strays by far less.
+    """
+    if not points:
+        return np.empty((0, dim), dtype=np.float32)
+    if points >= n:
+        return _joined(list(_chunks(blocks, n, dim)))
+    picked: list[Floats] = []
+    start = 0
+    limit = np.uint64(int(points / n * 2**64) - 1)
+    for chunk in _chunks(blocks, n, dim):
+        chosen = row_hash(np.arange(start, start + len(chunk), dtype=np.int64), seed) <= limit
+        picked.append(chunk[chosen])
+        start += len(chunk)
+    return np.concatenate(picked)
+
+
+def row_hash(rows: Rows, seed: int) -> NDArray[np.uint64]:
+    """A 64-bit hash of row numbers (n,): the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    with np.errstate(over="ignore"):
+        state = rows.astype(np.uint64) + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed

@@ -1,0 +1,64 @@
+"""One document's part of an encoder pass, so that stored and fresh results can be mixed in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unabridged.contracts import Coverage, Encoded, Floats, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Spans (S, 2), tokens (S,), coverage, segment vectors (S, D) and document vector (D,) of one document."""
+
+    spans: Rows
+    tokens: Rows
+    total: int
+    seen: int
+    segments: Floats | None
+    document: NDArray[np.float32] | None
+
+
+def split(encoded: Encoded) -> list[Piece]:
+    """The pieces of a pass, in order."""
+    pieces = []
+    for row in range(len(encoded.offsets) - 1):
+        part = slice(int(encoded.offsets[row]), int(encoded.offsets[row + 1]))
+        pieces.append(
+            Piece(
+                encoded.spans[part],
+                encoded.tokens[part],
+                int(encoded.coverage.total[row]),
+                int(encoded.coverage.seen[row]),
+                None if encoded.segments is None else encoded.segments[part],
+                None if encoded.documents is None else encoded.documents[row],
+            )
+        )
+    return pieces
+
+
+def join(pieces: Sequence[Piece]) -> Encoded:
+    """The pass that would have given ``pieces``; at least one is needed."""
+    sizes = [len(piece.spans) for piece in pieces]
+    segments = [piece.segments for piece in pieces if piece.segments is not None]
+    documents = [piece.document for piece in pieces if piece.document is not None]
+    return Encoded(
+        offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        spans=np.concatenate([piece.spans for piece in pieces]).reshape(-1, 2),
+        tokens=np.concatenate([piece.tokens for piece in pieces]),
+        coverage=Coverage(
+            np.array([piece.total for piece in pieces], np.int64), np.array([piece.seen for piece in pieces], np.int64)
+        ),
+        segments=np.concatenate(segments) if segments else None,
+        documents=np.stack(documents) if documents else None,
+    )
+
+
+def take(encoded: Encoded, rows: Sequence[int]) -> Encoded:
+    """The pass restricted to some of its documents."""
+    pieces = split(encoded)
+    return join([pieces[row] for row in rows])

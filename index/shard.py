@@ -1,0 +1,280 @@
+"""A shard: some thousand documents with their texts, spans, ledger and vectors, immutable once it has a name.
+
+Letters: B documents, S segments, D embedding width.  All files are ``.npy`` arrays or plain bytes::
+
+    ids.bin, ids.npy              UTF-8 ids, end offset of each                    (B,)
+    sources.bin, sources.npy      UTF-8 source texts, end offset of each           (B,)
+    metadata.bin, metadata.npy    JSON object of each document, end offset         (B,)
+    keys.npy                      blake3 of the source, 16 bytes                   (B, 16) uint8
+    id_hashes.npy                 xxh3 of the id                                   (B,) uint64
+    coverage.npy                  tokens total, tokens seen                        (B, 2) int64
+    segment_ends.npy              number of segments up to and with this document  (B,) int64
+    spans.npy                     start, end in characters; start, end in bytes    (S, 4) uint32
+    tokens.npy                    content tokens of each segment                   (S,) uint32
+    segments.npy, documents.npy   vectors, where the level keeps them              (S, D), (B, D)
+    lexical/                      the BM25 segment of these documents
+
+The name of a shard is the hash of its files' hashes, so equal content has an equal name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unabridged.contracts import Document, Encoded, Level, Rows
+from unabridged.files import folder_files
+from unabridged.index.npy import ArrayFile, BlobFile, map_array, map_bytes
+from unabridged.index.pieces import Piece
+from unabridged.manifest import file_entry
+
+LEXICAL = "lexical"
+KEY_BYTES = 16
+MAX_CHARACTERS = (1 << 32) - 1
+"""Spans are unsigned 32-bit: a single document holds at most 4 GiB of UTF-8."""
+
+
+def content_key(source: str) -> bytes:
+    """The identity of a text: 16 bytes of blake3 over its UTF-8."""
+    import blake3
+
+    return blake3.blake3(source.encode("utf-8")).digest(KEY_BYTES)
+
+
+def id_hash(identifier: str) -> int:
+    """A 64-bit hash of a document id, for look-up; equality of ids is always checked on the string."""
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(identifier.encode("utf-8"))
+
+
+def byte_spans(source: str, spans: Rows) -> NDArray[np.uint32]:
+    """Character spans (S, 2) with their UTF-8 byte offsets beside them, (S, 4) uint32."""
+    if source.isascii() or len(spans) == 0:
+        return np.hstack([spans, spans]).astype(np.uint32)
+    points = np.frombuffer(source.encode("utf-32-le"), np.uint32)
+    widths = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    offsets = np.concatenate([[0], np.cumsum(widths, dtype=np.int64)])
+    return np.hstack([spans, offsets[spans]]).astype(np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a shard keeps of one document besides vectors: everything a rewrite needs."""
+
+    id: str
+    source: str
+    metadata: bytes
+    key: bytes
+
+    @classmethod
+    def of(cls, document: Document, key: bytes) -> Record:
+        """The record of a corpus document; its title is kept in the metadata under ``title``."""
+        import orjson
+
+        metadata = dict(document.metadata)
+        if document.title:
+            metadata.setdefault("title", document.title)
+        return cls(document.id, document.source, orjson.dumps(metadata, option=orjson.OPT_SORT_KEYS), key)
+
+
+class ShardWriter:
+    """Appends documents to a folder; ``cut`` goes back to any earlier length, so a journal can resume it."""
+
+    def __init__(self, folder: Path, *, level: Level, dim: int, dtype: str = "float32") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.level = level
+        self._blobs: dict[str, BlobFile] = {
+            name: BlobFile(folder / f"{name}.bin", folder / f"{name}.npy") for name in ("ids", "sources", "metadata")
+        }
+        arrays: dict[str, tuple[str, int | None]] = {
+            "keys": ("uint8", KEY_BYTES),
+            "id_hashes": ("uint64", None),
+            "coverage": ("int64", 2),
+            "segment_ends": ("int64", None),
+            "spans": ("uint32", 4),
+            "tokens": ("uint32", None),
+        }
+        if level.has_segments:
+            arrays["segments"] = (dtype, dim)
+        if level.has_documents:
+            arrays["documents"] = (dtype, dim)
+        self._arrays: dict[str, ArrayFile] = {
+            name: ArrayFile(folder / f"{name}.npy", kind, width) for name, (kind, width) in arrays.items()
+        }
+
+    @property
+    def _parts(self) -> list[ArrayFile | BlobFile]:
+        return [*self._blobs.values(), *self._arrays.values()]
+
+    @property
+    def documents(self) -> int:
+        """Documents written so far."""
+        return len(self._arrays["keys"])
+
+    @property
+    def segments(self) -> int:
+        """Segments written so far."""
+        return len(self._arrays["spans"])
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of source text written so far."""
+        return self._blobs["sources"].size
+
+    def append(self, records: Sequence[Record], encoded: Encoded) -> None:
+        """Adds documents with what one encoder pass gave for them; nothing is durable before ``flush``."""
+        self._blobs["ids"].append([r.id.encode("utf-8") for r in records])
+        self._blobs["sources"].append([r.source.encode("utf-8") for r in records])
+        self._blobs["metadata"].append([r.metadata for r in records])
+        keys = np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES)
+        offsets = encoded.offsets
+        parts = [byte_spans(r.source, encoded.spans[offsets[i] : offsets[i + 1]]) for i, r in enumerate(records)]
+        columns: dict[str, NDArray[Any]] = {
+            "keys": keys,
+            "id_hashes": np.array([id_hash(r.id) for r in records], np.uint64),
+            "coverage": np.column_stack([encoded.coverage.total, encoded.coverage.seen]),
+            "segment_ends": self.segments + offsets[1:],
+            "spans": np.concatenate(parts) if parts else np.zeros((0, 4), np.uint32),
+            "tokens": encoded.tokens,
+        }
+        if self.level.has_segments and encoded.segments is not None:
+            columns["segments"] = encoded.segments
+        if self.level.has_documents and encoded.documents is not None:
+            columns["documents"] = encoded.documents
+        for name, array in self._arrays.items():
+            array.append(columns[name])
+
+    def piece(self, row: int) -> Piece:
+        """What was written for document ``row``."""
+        return read_piece(
+            row, lambda name, start, stop: self._arrays[name].read(start, stop), self._arrays.__contains__
+        )
+
+    def cut(self, documents: int, segments: int) -> None:
+        """Drops everything after the first ``documents`` documents and ``segments`` segments."""
+        for blob in self._blobs.values():
+            blob.cut(documents)
+        for name, array in self._arrays.items():
+            array.cut(segments if name in ("spans", "tokens", "segments") else documents)
+
+    def flush(self) -> None:
+        """Makes everything that was appended durable."""
+        for part in self._parts:
+            part.flush()
+
+    def close(self) -> None:
+        """Writes the final headers; the folder is then a complete shard without its lexical part."""
+        with contextlib.ExitStack() as stack:  # a full disk at one file leaves none open
+            for part in self._parts:
+                stack.callback(part.close)
+
+    def discard(self) -> None:
+        """Closes the files without writing."""
+        for part in self._parts:
+            part.discard()
+
+
+def describe(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file of a shard, by relative path."""
+    return {name: file_entry(path) for name, path in folder_files(folder).items()}
+
+
+def shard_name(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The content address of a shard: 32 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{files[name]['sha256']}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+class Shard:
+    """A finished shard, opened by memory map; every array is mapped at its first use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The array ``name`` of the module's table."""
+        if name not in self._maps:
+            self._maps[name] = map_array(self.folder / f"{name}.npy")
+        return self._maps[name]
+
+    def map_all(self) -> Shard:
+        """Maps every file now, so that the shard stays readable when its folder gets another name."""
+        for path in sorted(self.folder.glob("*.npy")):
+            self.array(path.stem)
+        for path in sorted(self.folder.glob("*.bin")):
+            self._bytes(path.stem)
+        return self
+
+    def _item(self, name: str, row: int) -> bytes:
+        ends = self.array(name)
+        start = int(ends[row - 1]) if row else 0
+        return self._bytes(name)[start : int(ends[row])].tobytes()
+
+    def _bytes(self, name: str) -> NDArray[np.uint8]:
+        if name + ".bin" not in self._maps:
+            self._maps[name + ".bin"] = map_bytes(self.folder / f"{name}.bin")
+        return self._maps[name + ".bin"]
+
+    def id(self, row: int) -> str:
+        """The id of document ``row``."""
+        return self._item("ids", row).decode("utf-8")
+
+    def source(self, row: int) -> str:
+        """The whole source text of document ``row``."""
+        return self._item("sources", row).decode("utf-8")
+
+    def metadata(self, row: int) -> bytes:
+        """The JSON object of document ``row``."""
+        return self._item("metadata", row)
+
+    def record(self, row: int) -> Record:
+        """Everything but the vectors of document ``row``."""
+        return Record(self.id(row), self.source(row), self.metadata(row), self.array("keys")[row].tobytes())
+
+    def segment_range(self, row: int) -> tuple[int, int]:
+        """The rows ``[start, stop)`` of the segments of document ``row``."""
+        ends = self.array("segment_ends")
+        return (int(ends[row - 1]) if row else 0), int(ends[row])
+
+    def span_text(self, row: int, segment: int) -> tuple[int, int, str]:
+        """Start and end in characters, and the text, of ``segment`` (a row of this shard) of document ``row``."""
+        start, end, first, last = (int(x) for x in self.array("spans")[segment])
+        ends = self.array("sources")
+        base = int(ends[row - 1]) if row else 0
+        return start, end, self._bytes("sources")[base + first : base + last].tobytes().decode("utf-8")
+
+    def piece(self, row: int) -> Piece:
+        """Spans, tokens, coverage and vectors of document ``row``, to be written again elsewhere."""
+        return read_piece(row, self._rows, lambda name: name in self._maps or (self.folder / f"{name}.npy").exists())
+
+    def _rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        return self.array(name)[start:stop]
+
+
+def read_piece(row: int, rows: Callable[[str, int, int], NDArray[Any]], has: Callable[[str], bool]) -> Piece:
+    """The :class:`Piece` of document ``row``, from a reader of array rows."""
+    ends = rows("segment_ends", max(row - 1, 0), row + 1)
+    start, stop = (int(ends[0]) if row else 0), int(ends[-1])
+    segments = np.array(rows("segments", start, stop), np.float32) if has("segments") else None
+    document = np.array(rows("documents", row, row + 1)[0], np.float32) if has("documents") else None
+    total, seen = (int(x) for x in rows("coverage", row, row + 1)[0])
+    return Piece(
+        np.array(rows("spans", start, stop)[:, :2], np.int64),
+        np.array(rows("tokens", start, stop), np.int64),
+        total,
+        seen,
+        segments,
+        document,
+    )

@@ -1,0 +1,1 @@
+"""Rankers: rows to the same rows in a better order."""

@@ -1,0 +1,1 @@
+"""Retrievers: the index folder, its build, and search over it."""

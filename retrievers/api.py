@@ -1,0 +1,102 @@
+"""The two functions that most programs need: build an index folder, open one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unabridged.contracts import Corpus, Document, Encoder, Level, OverflowPolicy
+from unabridged.corpora import ListCorpus
+from unabridged.errors import UsageError
+from unabridged.manifest import NAME, load_manifest
+from unabridged.progress import Listener
+from unabridged.retrievers.build import build
+from unabridged.retrievers.opened import Index
+from unabridged.retrievers.settings import BuildSettings
+from unabridged.retrievers.state import IndexState
+
+Item = Document | Mapping[str, Any] | str
+Documents = Corpus | Sequence[Item] | Iterator[Item]
+
+
+def encoder_for(folder: Path, encoder: Encoder | str | Path | None, **options: Any) -> Encoder:
+    """The encoder to use for ``folder``: the given one, else the one of an index that is there, else the default."""
+    from unabridged.encoders.load import encoder_from_passport, load_encoder
+
+    if encoder is not None and not isinstance(encoder, (str, Path)):
+        return encoder
+    if encoder is None and not options and (folder / NAME).is_file():
+        return encoder_from_passport(IndexState.from_manifest(load_manifest(folder)).passport)
+    return load_encoder(encoder, **options)
+
+
+def settings_from(options: Mapping[str, Any]) -> BuildSettings | None:
+    """Settings from plain values; None when none was given, so that an index keeps its own."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given:
+        return None
+    unknown = sorted(set(given) - set(BuildSettings.__dataclass_fields__))
+    if unknown:
+        raise UsageError(f"unknown build option {unknown[0]!r}; known: {', '.join(BuildSettings.__dataclass_fields__)}")
+    try:
+        if "level" in given:
+            given["level"] = Level(given["level"])
+        if "overflow" in given:
+            given["overflow"] = OverflowPolicy(given["overflow"])
+    except ValueError as error:
+        raise UsageError(
+            f"{error}; levels are doc, segment, both; policies split, aggregate, warn, truncate, error"
+        ) from error
+    if given.get("overflow") is OverflowPolicy.AGGREGATE:
+        given.setdefault("level", Level.DOC)
+    return BuildSettings(**given)
+
+
+def build_index(
+    corpus: Documents,
+    encoder: Encoder | str | Path | None = None,
+    out: str | Path = "index",
+    *,
+    add: bool = False,
+    delete_missing: bool = False,
+    device: str | None = None,
+    progress: Listener | None = None,
+    **options: Any,
+) -> Index:
+    """Builds, continues or updates the index folder ``out`` and returns it open; ``.report`` says what was done.
+
+    ``corpus`` is what ``read_corpus`` returns, or any iterable of documents, dicts or strings.  Without an
+    encoder the one of the index, or the embedded default, is used.  ``options`` are the fields of
+    :class:`~unabridged.retrievers.settings.BuildSettings` (level, overflow, recipe, ...).
+
+    Raises: see :func:`unabridged.retrievers.build.build`.
+    """
+    folder = Path(out)
+    chosen = encoder_for(folder, encoder, **({} if device is None else {"device": device}))
+    documents = ListCorpus(corpus) if isinstance(corpus, (Sequence, Iterator)) else corpus
+    report = build(
+        documents,
+        chosen,
+        folder,
+        settings=settings_from(options),
+        add=add,
+        delete_missing=delete_missing,
+        listener=progress,
+    )
+    return Index(folder, encoder=chosen, build_report=report)
+
+
+def open_index(folder: str | Path, *, encoder: Encoder | str | Path | None = None, verify: bool = False) -> Index:
+    """Opens an index folder for search; ``verify`` reads and checks every byte first.
+
+    Without ``encoder`` the one named in the passport is loaded at the first dense search; one that is given
+    must have the fingerprint of the passport, wherever it was loaded from.
+
+    Raises:
+        MissingFile: there is no such folder.
+        ManifestMismatch: the folder is no index, unfinished, truncated or damaged.
+        PassportMismatch: ``encoder`` is not the encoder of the index.
+    """
+    chosen = None if encoder is None else encoder_for(Path(folder), encoder)
+    return Index(folder, encoder=chosen, verify=verify)

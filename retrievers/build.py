@@ -1,0 +1,179 @@
+"""Corpus + encoder -> index folder: resumable, by content, in constant memory.
+
+One pass counts and finds duplicate ids (``unabridged.corpora.scan``); a second pass encodes what is not
+known yet, unit by unit, into staged shards (``staging``); then one commit makes dense vectors, BM25 and
+ledger visible at one instant (``commit``).  A run that continues an interrupted one is the same code path.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unabridged.contracts import Corpus, Encoder, Mask, Passport
+from unabridged.corpora import Scan, scan
+from unabridged.errors import UsageError
+from unabridged.index.shard import ShardWriter
+from unabridged.manifest import NAME, check_sizes, load_manifest
+from unabridged.progress import Listener, Meter
+from unabridged.retrievers.commit import commit
+from unabridged.retrievers.failures import FailureLog
+from unabridged.retrievers.fill import Counts, Filler, repeated_keys
+from unabridged.retrievers.known import Known
+from unabridged.retrievers.lexical import write_lexical
+from unabridged.retrievers.lock import locked
+from unabridged.retrievers.settings import BuildSettings, check_passport, check_same, work_identity
+from unabridged.retrievers.staging import Staging
+from unabridged.retrievers.state import IndexState
+from unabridged.retrievers.units import encode_with
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did.  Counts of documents; tokens are the encoder's content tokens over the whole index."""
+
+    documents: int
+    added: int
+    updated: int
+    unchanged: int
+    deleted: int
+    failed: int
+    failed_reasons: dict[str, int]
+    tokens_total: int
+    tokens_seen: int
+    truncated: int
+    vectors: int
+    reused_vectors: int
+    index: dict[str, Any]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def build(
+    corpus: Corpus,
+    encoder: Encoder,
+    out: str | Path,
+    *,
+    settings: BuildSettings | None = None,
+    add: bool = False,
+    delete_missing: bool = False,
+    listener: Listener | None = None,
+) -> BuildReport:
+    """Brings the index folder ``out`` to hold the documents of ``corpus`` and returns what was done.
+
+    Documents whose text and metadata are already there are left alone, changed ones are replaced, new ones
+    are added.  With ``delete_missing`` documents that the corpus does not name are removed.  ``add`` says
+    that the index exists already and keeps its settings.  Killed at any moment, the same call continues.
+
+    Raises:
+        DuplicateId, CorpusError: the corpus names an id twice, or has no readable document.
+        PassportMismatch: the folder was built with another encoder or other settings.
+        IndexLocked: another process is writing the folder.
+        DiskFull: what was finished is kept.
+    """
+    folder = Path(out)
+    if add and not (folder / NAME).is_file():
+        raise UsageError(f"There is no finished index at {folder} to add to. Leave out --add to build one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        state = current_state(folder, encoder.passport, settings)
+        return _Build(corpus, encoder, folder, state).run(listener, delete_missing)
+
+
+class _Build:
+    """One run of :func:`build`; the state that its steps share."""
+
+    def __init__(self, corpus: Corpus, encoder: Encoder, folder: Path, state: IndexState) -> None:
+        self.started = time.monotonic()
+        self.corpus, self.encoder, self.folder, self.state = corpus, encoder, folder, state
+        self.settings = state.settings
+
+    def run(self, listener: Listener | None, delete_missing: bool) -> BuildReport:
+        """Scan, fill, commit."""
+        found = scan(self.corpus)
+        identity = work_identity(self.encoder.passport, self.settings)
+        staging = Staging(self.folder, identity, self.state.generation, self._writer, self._finish_shard)
+        failures = FailureLog(self.folder)
+        try:
+            counts, alive = self._fill(found, staging, failures, listener, delete_missing)
+            state = commit(self.folder, self.state, staging.finished, alive)
+            failures.finish()
+            staging.remove()
+        except BaseException:
+            staging.abandon()
+            failures.abandon()
+            raise
+        return self._report(state, counts, failures)
+
+    def _fill(
+        self, found: Scan, staging: Staging, failures: FailureLog, listener: Listener | None, delete_missing: bool
+    ) -> tuple[Counts, Mask]:
+        """Encodes what is missing; returns which documents live on, over committed and then staged shards."""
+        staged = staging.shards
+        before = self.state.rows + sum(len(shard.array("keys")) for shard in staged)
+        alive = np.ones(before, bool)
+        alive[: self.state.rows] = self.state.alive(self.folder)
+        filler = Filler(
+            encode=encode_with(self.encoder, self.settings.level, self.settings.overflow),
+            known=Known([*self.state.shards(self.folder), *staged], alive),
+            staging=staging,
+            failures=failures,
+            meter=Meter(found.documents, found.characters, listener),
+            repeated=repeated_keys(found.keys),
+            committed=self.state.rows,
+        )
+        for item in self.corpus:
+            filler.take(item)
+        filler.flush()
+        staging.close_shard()
+        total = sum(int(entry["documents"]) for entry in staging.finished)
+        return filler.counts, filler.alive(total, delete_missing=delete_missing)
+
+    def _writer(self, folder: Path) -> ShardWriter:
+        return ShardWriter(folder, level=self.settings.level, dim=self.encoder.dim, dtype=self.settings.vector_dtype)
+
+    def _finish_shard(self, folder: Path) -> None:
+        write_lexical(folder, self.settings)
+
+    def _report(self, state: IndexState, counts: Counts, failures: FailureLog) -> BuildReport:
+        body = state.summary()
+        return BuildReport(
+            documents=body["documents"],
+            added=counts.added,
+            updated=counts.updated,
+            unchanged=counts.unchanged,
+            deleted=counts.deleted,
+            failed=len(failures),
+            failed_reasons=dict(failures.reasons),
+            tokens_total=body["tokens_total"],
+            tokens_seen=body["tokens_seen"],
+            truncated=body["truncated"],
+            vectors=body["vectors"],
+            reused_vectors=counts.reused,
+            index=body["index"],
+            seconds=round(time.monotonic() - self.started, 3),
+        )
+
+
+def current_state(folder: Path, passport: Passport, settings: BuildSettings | None) -> IndexState:
+    """The state of ``folder`` (empty before the first commit), after checking that encoder and settings fit it.
+
+    ``settings`` None keeps those of the index, or takes the defaults for a new one.
+    """
+    if not (folder / NAME).is_file():
+        return IndexState.empty(settings or BuildSettings(), passport)
+    state = IndexState.from_manifest(load_manifest(folder))
+    check_sizes(folder, state.files())
+    check_passport(state.passport, passport)
+    if settings is None:
+        return state
+    check_same(state.settings, settings)
+    kept = replace(state.settings, recipe=settings.recipe, recall_target=settings.recall_target)
+    return replace(state, settings=kept)

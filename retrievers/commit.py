@@ -1,0 +1,97 @@
+"""One commit: dense structures, deletions and the manifest become visible at one instant."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unabridged.contracts import Mask
+from unabridged.files import TEMPORARY_SUFFIX, sync_folder, write_atomic
+from unabridged.manifest import NAME, save_manifest
+from unabridged.retrievers.dense import refresh_bases
+from unabridged.retrievers.state import IndexState
+
+RECORDED = ("unabridged", "numpy", "faiss-cpu", "faiss-gpu", "torch", "transformers", "tokenizers", "bm25s")
+"""Packages whose versions a manifest records."""
+
+
+def commit(folder: Path, state: IndexState, staged: Sequence[Mapping[str, Any]], alive: Mask) -> IndexState:
+    """Publishes staged shards and deletions and returns the new state; without any change it writes nothing.
+
+    ``alive`` covers the documents of ``state`` and then those of ``staged``.
+    """
+    entries = (*state.shard_entries, *({**entry, "name": entry["shard"]} for entry in staged))
+    entries = tuple({key: value for key, value in entry.items() if key != "shard"} for entry in entries)
+    grown = replace(state, shard_entries=entries)
+    grown = replace(grown, deleted=_save_deleted(folder, grown, alive))
+    grown = replace(grown, dense=refresh_bases(folder, grown, alive))
+    unchanged = not staged and grown.deleted == state.deleted and grown.dense == dict(state.dense)
+    if unchanged and (folder / NAME).is_file():
+        return state
+    grown = replace(grown, generation=state.generation + 1, versions=_versions())
+    save_manifest(folder, grown.as_manifest())
+    clean(folder, grown)
+    return grown
+
+
+def _save_deleted(folder: Path, state: IndexState, alive: Mask) -> dict[str, Any] | None:
+    """Writes the rows that are gone and returns the manifest's entry for them, with what they held."""
+    rows = np.flatnonzero(~alive).astype(np.int64)
+    if len(rows) == 0:
+        return None
+    totals = {"documents": len(rows), "segments": 0, "tokens_total": 0, "tokens_seen": 0, "truncated": 0}
+    base = 0
+    for shard, entry in zip(state.shards(folder), state.shard_entries, strict=True):
+        local = rows[(rows >= base) & (rows < base + entry["documents"])] - base
+        coverage = np.asarray(shard.array("coverage"))[local]
+        ends = np.asarray(shard.array("segment_ends"))
+        starts = np.concatenate([[0], ends[:-1]])
+        totals["segments"] += int((ends[local] - starts[local]).sum())
+        totals["tokens_total"] += int(coverage[:, 0].sum())
+        totals["tokens_seen"] += int(coverage[:, 1].sum())
+        totals["truncated"] += int((coverage[:, 1] < coverage[:, 0]).sum())
+        base += int(entry["documents"])
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    data = buffer.getvalue()
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"deleted/{digest[:32]}.npy"
+    (folder / "deleted").mkdir(exist_ok=True)
+    if not (folder / name).exists():
+        write_atomic(folder / name, data)
+    return {"file": name, "bytes": len(data), "sha256": digest, **totals}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in RECORDED:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def clean(folder: Path, state: IndexState) -> None:
+    """Deletes what the manifest no longer names; open readers keep their maps on systems that allow it."""
+    shards = {str(entry["name"]) for entry in state.shard_entries}
+    bases = {str(base["folder"]).partition("/")[2] for base in state.dense.values()}
+    for kind, wanted in (("shards", shards), ("dense", bases)):
+        for path in (folder / kind).glob("*"):
+            if path.name not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+    kept = "" if state.deleted is None else Path(state.deleted["file"]).name
+    for path in (folder / "deleted").glob("*"):
+        if path.name != kept:
+            path.unlink(missing_ok=True)
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        if not path.name.startswith("failed"):
+            path.unlink(missing_ok=True)
+    sync_folder(folder)

@@ -1,0 +1,42 @@
+"""The truncation ledger: for every document, how many tokens it has and how many were read.
+
+Tokens are the encoder's own content tokens; special tokens and prompts are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unabridged.contracts import Mask
+from unabridged.index.shard import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """The record of one document of an index."""
+
+    doc_id: str
+    tokens_total: int
+    tokens_seen: int
+    segments: int
+    policy: str
+
+    @property
+    def truncated(self) -> bool:
+        """Whether some of the document was not read."""
+        return self.tokens_seen < self.tokens_total
+
+
+def read_ledger(shards: Sequence[Shard], alive: Mask | None, policy: str) -> Iterator[LedgerLine]:
+    """The lines of all living documents, in index order."""
+    base = 0
+    for shard in shards:
+        coverage = np.asarray(shard.array("coverage"))
+        segments = np.diff(np.asarray(shard.array("segment_ends")), prepend=0)
+        for row, (total, seen) in enumerate(coverage):
+            if alive is None or alive[base + row]:
+                yield LedgerLine(shard.id(row), int(total), int(seen), int(segments[row]), policy)
+        base += len(coverage)

@@ -1,0 +1,293 @@
+"""An index folder, opened for search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Span
+from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
+from unabridged.index.lexical.searcher import LexicalIndex
+from unabridged.index.shard import LEXICAL
+from unabridged.manifest import check_hashes, check_sizes, load_manifest
+from unabridged.retrievers.build import BuildReport
+from unabridged.retrievers.dense import open_dense
+from unabridged.retrievers.dense_stage import DenseStage
+from unabridged.retrievers.filters import Filter, MetadataColumns
+from unabridged.retrievers.fuse import fuse_rankings
+from unabridged.retrievers.known import Known
+from unabridged.retrievers.ledger import LedgerLine, read_ledger
+from unabridged.retrievers.lexical import analyzer_of
+from unabridged.retrievers.lexical_stage import LexicalStage
+from unabridged.retrievers.ranking import Ranking
+from unabridged.retrievers.result import Mode, SearchResult
+from unabridged.retrievers.rows import RowMap
+from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
+from unabridged.retrievers.settings import check_passport
+from unabridged.retrievers.state import IndexState
+
+DEPTH = 100
+"""Documents (or segments) that each ranking brings to a fusion, at least; twice ``k`` when that is more."""
+
+
+class Index:
+    """A read-only view of one commit of an index folder.
+
+    Opening checks the manifest and the size of every file and maps the files; nothing is loaded.  The
+    encoder is loaded from the passport at the first dense search.  Searches may run in several threads.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        encoder: Encoder | None = None,
+        scoring: DocumentScoring = DEFAULT_SCORING,
+        fusion: Fusion | None = None,
+        verify: bool = False,
+        build_report: BuildReport | None = None,
+    ) -> None:
+        self.folder = Path(folder)
+        self.build_report = build_report
+        self.state = IndexState.from_manifest(load_manifest(self.folder))
+        (check_hashes if verify else check_sizes)(self.folder, self.state.files())
+        if encoder is not None:
+            check_passport(self.state.passport, encoder.passport)
+            self.__dict__["encoder"] = encoder
+        self.scoring = scoring
+        self.fusion = fusion or Fusion()
+        self.shards = self.state.shards(self.folder)
+        entries = self.state.shard_entries
+        self.rows = RowMap(self.shards, [e["documents"] for e in entries], [e["segments"] for e in entries])
+        self._columns = MetadataColumns(self.shards)
+
+    def __len__(self) -> int:
+        return int(self.state.summary()["documents"])
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Counts, coverage, recipe and measured recall; after a build also what that build did."""
+        return self.state.summary() if self.build_report is None else self.build_report.as_json()
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder of the index, loaded again from its passport and checked against it."""
+        from unabridged.encoders.load import encoder_from_passport
+
+        return encoder_from_passport(self.state.passport)
+
+    @cached_property
+    def _alive(self) -> Mask | None:
+        return None if self.state.deleted is None else self.state.alive(self.folder)
+
+    @cached_property
+    def dense(self) -> DenseStage:
+        """Search by vector."""
+        return DenseStage(self.rows, *open_dense(self.folder, self.state), self.scoring)
+
+    @cached_property
+    def lexical(self) -> LexicalStage:
+        """Search by words."""
+        settings = self.state.settings
+        index = LexicalIndex.open(
+            [shard.folder / LEXICAL for shard in self.shards],
+            analyzer_of(settings),
+            variant=settings.bm25_variant,
+            k1=settings.k1,
+            b=settings.b,
+            alive_documents=self._alive,
+        )
+        return LexicalStage(self.rows, index)
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode | str = Mode.HYBRID,
+        level: Level | str = Level.DOC,
+        filter: Filter | None = None,  # noqa: A002 - the word that users of every vector store know
+    ) -> list[SearchResult]:
+        """The ``k`` best documents (or segments) for each query, each with the span that answers it best.
+
+        ``level="doc"`` ranks documents by the measured default score, ``"both"`` insists on segment and document
+        vectors together, ``"segment"`` ranks single windows.  Fewer than ``k`` hits come back when fewer match.
+
+        Raises:
+            UsageError: an empty query, ``k`` below 1, or a mode or level that the index cannot serve.
+            EmptyIndex: the index holds no document.
+        """
+        plan = self._plan(queries, k, mode, level)
+        allow = self._allow(filter)
+        started = time.perf_counter()
+        vectors = self._encode(queries) if plan[0] is not Mode.BM25 else None
+        encoding = (time.perf_counter() - started) * 1000 / max(1, len(queries))
+        results = []
+        for number, query in enumerate(queries):
+            vector = None if vectors is None else vectors[number]
+            results.append(self._search(query, vector, k, *plan, allow, encoding))
+        return results
+
+    def search_one(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        mode: Mode | str = Mode.HYBRID,
+        level: Level | str = Level.DOC,
+        filter: Filter | None = None,  # noqa: A002 - as in search
+    ) -> SearchResult:
+        """:meth:`search` for a single query."""
+        return self.search([query], k, mode=mode, level=level, filter=filter)[0]
+
+    async def asearch_one(self, query: str, k: int = 10, **options: Any) -> SearchResult:
+        """:meth:`search_one` in a worker thread, so that an event loop goes on meanwhile."""
+        import asyncio
+
+        return await asyncio.to_thread(self.search_one, query, k, **options)
+
+    def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
+        if isinstance(queries, str):
+            raise UsageError("search takes a list of queries; for a single one use search_one")
+        if k < 1:
+            raise UsageError(f"k is a positive number of hits, got {k}")
+        for number, query in enumerate(queries):
+            if not query.strip():
+                raise UsageError(f"query {number + 1} is empty; expected at least one word")
+        try:
+            chosen = Mode(mode), Level(level)
+        except ValueError as error:
+            raise UsageError(f"{error}; modes are dense, bm25, hybrid and levels doc, segment, both") from error
+        if len(self) == 0:
+            raise EmptyIndex(
+                f"The index {self.folder} holds no document; add some with: unabridged index CORPUS --out DIR"
+            )
+        kept = self.state.settings.level
+        if chosen[1] is not Level.DOC and not kept.has_segments and chosen[0] is not Mode.BM25:
+            raise UsageError(
+                f"The index keeps vectors at level {kept.value!r} only; search with level='doc' or "
+                "mode='bm25', or build it with --level both"
+            )
+        return chosen
+
+    def _allow(self, wanted: Filter | None) -> Mask | None:
+        alive = self._alive
+        if not wanted:
+            return alive
+        mask = self._columns.mask(wanted)
+        return mask if alive is None else mask & alive
+
+    def _encode(self, queries: Sequence[str]) -> Floats:
+        vectors = self.encoder.encode_queries(queries)
+        if vectors.shape[1:] != (self.state.passport.dim,):
+            raise PassportMismatch(
+                f"The encoder gives vectors of width {vectors.shape[1:]}, the index has {self.state.passport.dim}"
+            )
+        return np.ascontiguousarray(vectors, np.float32)
+
+    def _search(
+        self, query: str, vector: Floats | None, k: int, mode: Mode, level: Level, allow: Mask | None, encoding: float
+    ) -> SearchResult:
+        timings = {"encode_ms": round(encoding, 3)} if vector is not None else {}
+        depth = k if mode is not Mode.HYBRID else max(DEPTH, 2 * k)
+        rankings: dict[str, Ranking] = {}
+        clock = time.perf_counter()
+        if vector is not None:
+            stage = self.dense
+            rankings["dense"] = (
+                stage.rank_documents(vector, depth, allow)
+                if level is not Level.SEGMENT
+                else stage.rank_segments(vector, depth, allow)
+            )
+            clock = _lap(timings, "dense_ms", clock)
+        if mode is not Mode.DENSE:
+            rankings["bm25"] = self.lexical.rank(query, depth, level, allow)
+            clock = _lap(timings, "bm25_ms", clock)
+        final = fuse_rankings(rankings, self.fusion) if len(rankings) > 1 else next(iter(rankings.values()))
+        hits = tuple(self._hits(query, vector, final.top(k), rankings, mode, level))
+        _lap(timings, "finish_ms", clock)
+        timings["total_ms"] = round(sum(timings.values()), 3)
+        return SearchResult(query, mode, hits, timings)
+
+    def _hits(
+        self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level
+    ) -> Iterator[Hit]:
+        places = {name: {int(row): at for at, row in enumerate(r.rows)} for name, r in rankings.items()}
+        for rank, (row, score) in enumerate(zip(final.rows, final.scores, strict=True), 1):
+            stages = {}
+            for name, ranking in rankings.items():
+                at = places[name].get(int(row))
+                if at is not None:
+                    stages[name] = float(ranking.scores[at])
+                    stages[f"{name}_rank"] = float(at + 1)
+            document = int(self.rows.owners(np.array([row]))[0]) if level is Level.SEGMENT else int(row)
+            segment = int(row) if level is Level.SEGMENT else self._evidence(query, vector, document, mode)
+            shard, local, _ = self.rows.locate(document)
+            yield Hit(rank, shard.id(local), float(score), self._span(document, segment), stages)
+
+    def _evidence(self, query: str, vector: Floats | None, document: int, mode: Mode) -> int:
+        """The segment of ``document`` that answers best: by vector, by words, or by both together."""
+        first, last = int(self.rows.starts[document]), int(self.rows.starts[document + 1])
+        if last - first <= 1:
+            return first if last > first else NO_HIT
+        scores = []
+        if vector is not None and self.dense.segments is not None:
+            scores.append(self.dense.segments.gather(np.arange(first, last)) @ vector)
+        if mode is not Mode.DENSE:
+            scores.append(self.lexical.index.segment_scores(query, document))
+        useful = [standardised(part) for part in scores if bool(np.ptp(part) > 0)]
+        return first + int(np.argmax(np.sum(useful, axis=0))) if useful else first
+
+    def _span(self, document: int, segment: int) -> Span:
+        """The text of a segment; the whole source where no segment is the evidence (a single-vector document)."""
+        shard, local, base = self.rows.locate(document)
+        if segment == NO_HIT:
+            source = shard.source(local)
+            return Span(0, len(source), source)
+        return Span(*shard.span_text(local, segment - base))
+
+    def source(self, doc_id: str) -> str:
+        """The whole source text of a document, as it was indexed.
+
+        Raises:
+            UsageError: the index has no living document with this id.
+        """
+        row = self._known.find_id(doc_id)
+        if row is None:
+            raise UsageError(f"The index {self.folder} has no document with id {doc_id!r}")
+        shard, local, _ = self.rows.locate(row)
+        return shard.source(local)
+
+    @cached_property
+    def _known(self) -> Known:
+        return Known(self.shards, self._alive)
+
+    def ledger(self) -> Iterator[LedgerLine]:
+        """What was read of every living document, in index order."""
+        return read_ledger(self.shards, self._alive, self.state.settings.overflow.value)
+
+    def verify(self) -> None:
+        """Reads every byte and checks it against the manifest.
+
+        Raises:
+            ManifestMismatch: naming the first file that is not what it was.
+        """
+        check_hashes(self.folder, self.state.files())
+
+
+def standardised(scores: Floats) -> Floats:
+    """Zero mean, unit deviation: two kinds of scores over one document's segments become comparable."""
+    result: Floats = (scores - scores.mean()) / scores.std()
+    return result
+
+
+def _lap(timings: dict[str, float], name: str, since: float) -> float:
+    """Notes the milliseconds since a moment and returns the present one."""
+    now = time.perf_counter()
+    timings[name] = round((now - since) * 1000, 3)
+    return now

@@ -1,0 +1,55 @@
+"""What a search returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from unabridged.contracts import Hit
+
+
+class Mode(str, Enum):
+    """Which rankings a search uses."""
+
+    DENSE = "dense"
+    BM25 = "bm25"
+    HYBRID = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits for one query; iterates best first.  ``timings`` are milliseconds."""
+
+    query: str
+    mode: Mode
+    hits: tuple[Hit, ...]
+    timings: Mapping[str, float]
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, rank: int) -> Hit:
+        return self.hits[rank]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as ``unabridged search --output json`` prints them."""
+        return {
+            "query": self.query,
+            "mode": self.mode.value,
+            "hits": [
+                {
+                    "rank": hit.rank,
+                    "doc_id": hit.doc_id,
+                    "score": hit.score,
+                    "span": {"start": hit.span.start, "end": hit.span.end, "text": hit.span.text},
+                    "stages": dict(hit.stages),
+                }
+                for hit in self.hits
+            ],
+            "timings": dict(self.timings),
+        }

@@ -1,0 +1,97 @@
+"""Units of encoding: runs of documents, and what to do when one document of a run cannot be encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from unabridged.contracts import Encoded, Encoder, Failure, Level, OverflowPolicy
+from unabridged.errors import OutOfMemory, Overflow, RuntimeFailure, ShapeError, UnabridgedError
+from unabridged.index.pieces import join, split, take
+from unabridged.index.shard import Record
+
+UNIT_CHARACTERS = 400_000
+"""A unit is closed by the document that brings it here: about 100,000 tokens, half a minute on a laptop."""
+UNIT_DOCUMENTS = 4_096
+
+ITEM_ERRORS = (Overflow, OutOfMemory, ShapeError, RuntimeFailure)
+"""Errors of ours that can concern one text; all others of ours stop the run."""
+
+BROKEN_ENCODER = 8
+"""When this many texts of a unit fail one by one, and none succeeds, the encoder is at fault and not the texts."""
+
+Encode = Callable[[Sequence[str]], Encoded]
+
+
+def encode_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Encode:
+    """One encoder pass under fixed settings, refusing vectors that are not finite."""
+
+    def encode(sources: Sequence[str]) -> Encoded:
+        encoded = encoder.encode_documents(sources, level=level, overflow=overflow)
+        for vectors in (encoded.segments, encoded.documents):
+            if vectors is not None and not bool(np.isfinite(vectors).all()):
+                raise ShapeError("the encoder returned a vector with NaN or infinite values")
+        return encoded
+
+    return encode
+
+
+def encode_unit(
+    records: Sequence[Record], encode: Encode, where: Callable[[Record], str]
+) -> tuple[list[Record], Encoded | None, list[Failure]]:
+    """Encodes a run of documents in one pass; if that fails, finds the documents at fault by halving.
+
+    Returns the records that were encoded with their result (None when there is none), and a failure for
+    each of the others.
+    """
+    try:
+        encoded = encode([record.source for record in records])
+    except Exception as error:
+        if isinstance(error, UnabridgedError) and not isinstance(error, ITEM_ERRORS):
+            raise
+        if len(records) == 1:
+            return [], None, [_failure(records[0], where(records[0]), error)]
+        kept, part, failed = _halves(records, encode, where)
+        if not kept and len(failed) >= BROKEN_ENCODER and not isinstance(error, (Overflow, OutOfMemory)):
+            raise RuntimeFailure(
+                f"The encoder fails on every one of {len(failed)} texts, the first time with {type(error).__name__}: "
+                f"{error}. What was finished is kept; the same command continues."
+            ) from error
+        return kept, part, failed
+    return _without_empty(records, encoded, where)
+
+
+def _halves(
+    records: Sequence[Record], encode: Encode, where: Callable[[Record], str]
+) -> tuple[list[Record], Encoded | None, list[Failure]]:
+    middle = len(records) // 2
+    kept: list[Record] = []
+    failed: list[Failure] = []
+    pieces = []
+    for part in (records[:middle], records[middle:]):
+        good, encoded, bad = encode_unit(part, encode, where)
+        kept.extend(good)
+        failed.extend(bad)
+        if encoded is not None:
+            pieces.extend(split(encoded))
+    return kept, join(pieces) if pieces else None, failed
+
+
+def _without_empty(
+    records: Sequence[Record], encoded: Encoded, where: Callable[[Record], str]
+) -> tuple[list[Record], Encoded | None, list[Failure]]:
+    """Takes out documents in which the tokenizer found nothing to read."""
+    rows = [row for row in range(len(records)) if encoded.offsets[row + 1] > encoded.offsets[row]]
+    if len(rows) == len(records):
+        return list(records), encoded, []
+    missing = sorted(set(range(len(records))) - set(rows))
+    message = "the tokenizer finds no token in this text"
+    failed = [Failure(records[row].id, where(records[row]), "encode", "empty", message) for row in missing]
+    return [records[row] for row in rows], take(encoded, rows) if rows else None, failed
+
+
+def _failure(record: Record, where: str, error: Exception) -> Failure:
+    reasons = {Overflow: "overflow", OutOfMemory: "out-of-memory", ShapeError: "not-finite"}
+    reason = next((word for kind, word in reasons.items() if isinstance(error, kind)), "encoder-error")
+    return Failure(record.id, where, "encode", reason, f"{type(error).__name__}: {error}")
