@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from unabridged.contracts import NO_HIT, Level
 from unabridged.index.lexical import Analyzer, LexicalIndex, LexicalWriter
 

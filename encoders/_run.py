@@ -46,6 +46,9 @@ class Runner:
         """Tokens per batch before anything was learned."""
         if self._asked is not None:
             return self._asked
+        stated = getattr(self.backends[0], "batch_tokens", None)
+        if stated is not None:
+            return int(stated)
         return CPU_BATCH_TOKENS if self.backends[0].device == "cpu" else GPU_BATCH_TOKENS
 
     def run(self, work: Work, heads: Sequence[Reduce], width: int) -> Floats:

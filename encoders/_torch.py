@@ -62,7 +62,6 @@ class TorchBackend:
             model = transformers.AutoModel.from_pretrained(
                 str(self._folder.path),
                 dtype=getattr(_torch(), self._precision),
-                attn_implementation="sdpa",
                 trust_remote_code=self._trust,
                 local_files_only=True,
             )

@@ -28,8 +28,8 @@ from unabridged.errors import RuntimeFailure, UsageError
 WORD = re.compile(r"\w+")
 PLACES = 4
 """Components per word: with one, two words that meet with opposite signs would leave nothing of a short text."""
-CACHE_WORDS = 1 << 20
-"""Distinct words that are remembered (about 150 MiB); then the memory is emptied and fills again."""
+CACHE_WORDS = 1 << 16
+"""Distinct words that are remembered (about 10 MiB); then the memory is emptied and fills again."""
 
 
 class HashingEncoder:

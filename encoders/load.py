@@ -12,6 +12,7 @@ from unabridged.errors import PassportMismatch, UsageError
 
 HASHING = "hashing"
 BACKENDS: Mapping[str, tuple[str, str]] = {
+    "auto": ("_auto", "AutoBackend"),
     "torch": ("_torch", "TorchBackend"),
     "packed": ("_packed", "PackedBackend"),
     "onnx": ("_onnx", "OnnxBackend"),
@@ -26,7 +27,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     device: str | None = None,
     devices: Sequence[str] | None = None,
     dtype: str | None = None,
-    backend: str = "torch",
+    backend: str = "auto",
     precision: str | None = None,
     max_tokens: int | None = None,
     overlap: int = 0,
@@ -42,7 +43,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
 
     ``name`` is nothing (the embedded model), a model folder, a hub id ``org/name[@revision]`` (from the local cache,
     or with ``network=True`` from the hub), or ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and
-    ``precision`` are two words for one thing.  With several ``devices`` batches go to each in turn.
+    ``precision`` are two words for one thing.
+    ``backend="auto"`` is the fastest one for model, device and precision.
+    With several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
     """
     from unabridged.encoders._resolve import resolve
@@ -86,6 +89,8 @@ def encoder_from_passport(
     another encoder.
     """
     settings = dict(passport.facts.get("settings", {}))
+    if "backend" in settings:
+        settings["backend"] = "auto"  # backends of one precision share their vector space
     if passport.facts.get("kind") == HASHING:
         from unabridged.encoders.hashing import HashingEncoder
 

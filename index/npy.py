@@ -139,8 +139,9 @@ class BlobFile:
 
 def map_array(path: Path) -> NDArray[Any]:
     """A read-only memory map of a ``.npy`` file (an ordinary empty array where there are no rows)."""
+    mapped: NDArray[Any]
     try:
-        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # numpy's memmap class is slow to slice
     except ValueError:
         mapped = np.load(path, allow_pickle=False)  # numpy cannot map zero bytes
     return mapped
@@ -150,4 +151,4 @@ def map_bytes(path: Path) -> NDArray[np.uint8]:
     """A read-only memory map of a file as bytes."""
     if path.stat().st_size == 0:
         return np.zeros(0, np.uint8)
-    return np.memmap(path, np.uint8, mode="r")
+    return np.asarray(np.memmap(path, np.uint8, mode="r"))

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from unabridged.contracts import NO_HIT, Floats, Hits, Mask, Rows
-from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, build_base, needs_rebuild, tune
+from unabridged.contracts import Floats, Mask
+from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, build_base, needs_rebuild
 from unabridged.index.npy import map_array
 from unabridged.index.recipe import Recipe, choose_recipe
 from unabridged.index.shard import describe, shard_name
+from unabridged.retrievers.measuring import RECALL_SAMPLE, measure
 from unabridged.retrievers.state import SETS, IndexState
 from unabridged.retrievers.vectors import read_blocks
-
-RECALL_K = 10
-NOISE = 0.3
-RECALL_SAMPLE = 200
-"""Stored vectors, chosen by a fixed stride, that stand in for queries when recall is measured at build time."""
 
 
 def machine_ram() -> int:
@@ -91,7 +85,7 @@ def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[s
         return read_blocks(paths, dim, dtype)
 
     facts = build_base(blocks, rows, dim, recipe, work)
-    facts, recall = measure(work, facts, paths, blocks, state.settings.recall_target)
+    facts, recall = measure(work, facts, paths, blocks, dtype, state.settings.recall_target)
     files = describe(work)
     target = folder / "dense" / shard_name(files)
     target.parent.mkdir(exist_ok=True)
@@ -107,48 +101,6 @@ def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[s
         "recall_at_10": recall,
         "recall_sample": min(RECALL_SAMPLE, rows),
     }
-
-
-def measure(
-    work: Path, facts: Mapping[str, Any], paths: list[Path], blocks: Callable[[], Iterator[Floats]], target: float
-) -> tuple[dict[str, Any], float]:
-    """Search settings that reach the recall target on a sample of stored vectors, and the recall they reach.
-
-    The truth is searched block by block over the files, so memory does not grow with the index.
-    """
-    index = DenseIndex(FaissBase.open(work, facts), ExactVectors([map_array(path) for path in paths]))
-    queries = sample_queries(blocks, len(index))
-    tuned = tune(index, queries, target, k=RECALL_K, truth=exact_top(queries, blocks, RECALL_K))
-    return {**facts, "search": dict(tuned.search)}, round(tuned.recall, 4)
-
-
-def sample_queries(blocks: Callable[[], Iterator[Floats]], rows: int) -> Floats:
-    """Stored vectors at a fixed stride, each moved by noise of 0.3 of its length so that it is not its own answer."""
-    wanted: Rows = np.unique(np.linspace(0, rows - 1, min(RECALL_SAMPLE, rows)).astype(np.int64))
-    parts, base = [], 0
-    for block in blocks():
-        local = wanted[(wanted >= base) & (wanted < base + len(block))] - base
-        parts.append(block[local])
-        base += len(block)
-    vectors = np.concatenate(parts)
-    noise = np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
-    noise *= NOISE * np.linalg.norm(vectors, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors + noise, np.float32)
-
-
-def exact_top(queries: Floats, blocks: Callable[[], Iterator[Floats]], k: int) -> Hits:
-    """The exact top ``k`` rows by inner product, (Q, k), holding one block at a time."""
-    rows = np.full((len(queries), 0), NO_HIT, np.int64)
-    scores = np.zeros((len(queries), 0), np.float32)
-    base = 0
-    for block in blocks():
-        hits = ExactVectors([block]).search(queries, k)
-        rows = np.hstack([rows, np.where(hits.rows == NO_HIT, NO_HIT, hits.rows + base)])
-        scores = np.hstack([scores, hits.scores])
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        rows, scores = np.take_along_axis(rows, best, 1), np.take_along_axis(scores, best, 1)
-        base += len(block)
-    return Hits(rows, scores)
 
 
 def open_dense(folder: Path, state: IndexState) -> tuple[DenseIndex | None, DenseIndex | None]:

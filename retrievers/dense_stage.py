@@ -16,9 +16,9 @@ from unabridged.retrievers.ranking import Ranking, ranked, unpadded
 from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DocumentScoring, score_documents
 
-POOL = 50
-"""Candidate documents that are scored exactly, at least; twice the number asked for when that is more."""
-SEGMENTS_PER_DOCUMENT = 8
+POOL = 100
+"""Candidate documents that are scored exactly, at least; as many as are asked for when that is more."""
+SEGMENTS_PER_DOCUMENT = 4
 """Nearest segments fetched per wanted candidate at first; more when few documents own them all."""
 GROWTH = 4
 
@@ -41,7 +41,7 @@ class DenseStage:
 
     def rank_documents(self, query: Floats, k: int, allow: Mask | None) -> Ranking:
         """The ``k`` best documents, each with its best segment."""
-        pool = max(POOL, 2 * k)
+        pool = max(POOL, k)
         if self.segments is None:
             return self._by_document_vector(query, k, allow)
         found = self._owners_of_nearest(query, pool, allow)
@@ -57,11 +57,11 @@ class DenseStage:
         if self.segments is None:
             if self.documents is None:
                 raise ValueError("the index keeps no vectors")
-            scores = self.documents.gather(documents) @ query
+            scores = self.documents.score(query, documents)
             return ranked(documents, scores, np.full(len(documents), NO_HIT, np.int64))
         rows, offsets = self.rows.ranges(documents)
-        similarities = self.segments.gather(rows) @ query
-        whole = None if self.documents is None else self.documents.gather(documents) @ query
+        similarities = self.segments.score(query, rows)
+        whole = None if self.documents is None else self.documents.score(query, documents)
         scores, winners = score_documents(similarities, offsets, whole, self.scoring)
         return ranked(documents, scores, rows[winners])
 
@@ -72,13 +72,17 @@ class DenseStage:
         mask = None if allow is None else self.rows.segment_mask(allow)
         depth = min(len(index), wanted * SEGMENTS_PER_DOCUMENT)
         while True:
-            hits: Hits = index.search(query[None], depth, mask)
+            hits: Hits = index.search(query[None], depth, mask, complete=depth == len(index))
             found, _ = unpadded(hits.rows[0], hits.scores[0])
             owners = self.rows.owners(found)
             first = np.sort(np.unique(owners, return_index=True)[1])
-            if len(first) >= wanted or len(found) < depth or depth >= len(index):
+            if len(first) >= wanted or depth >= len(index) or len(first) >= self._possible(allow):
                 return owners[first[:wanted]]
             depth = min(len(index), depth * GROWTH)
+
+    def _possible(self, allow: Mask | None) -> int:
+        """How many documents there are to find."""
+        return self.rows.documents if allow is None else int(np.count_nonzero(allow))
 
     def _by_document_vector(self, query: Floats, k: int, allow: Mask | None) -> Ranking:
         if self.documents is None:

@@ -12,6 +12,9 @@ from unabridged.index.lexical.writer import LexicalWriter
 from unabridged.index.shard import LEXICAL, Shard
 from unabridged.retrievers.settings import BuildSettings
 
+LEXICAL_TOKENS = 1 << 20
+"""Tokens inverted in memory at a time (about 30 MB with their dictionary): the same for a small and a large corpus."""
+
 
 def analyzer_of(settings: BuildSettings) -> Analyzer:
     """The analyzer of an index."""
@@ -24,7 +27,7 @@ def write_lexical(folder: Path, settings: BuildSettings) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     shard = Shard(folder)
-    writer = LexicalWriter(target, analyzer_of(settings))
+    writer = LexicalWriter(target, analyzer_of(settings), max_postings=LEXICAL_TOKENS)
     spans = shard.array("spans")
     for row in range(len(shard.array("keys"))):
         start, stop = shard.segment_range(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Span
+from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Rows, Span
 from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
 from unabridged.index.lexical.searcher import LexicalIndex
 from unabridged.index.shard import LEXICAL
@@ -218,30 +219,38 @@ class Index:
         self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level
     ) -> Iterator[Hit]:
         places = {name: {int(row): at for at, row in enumerate(r.rows)} for name, r in rankings.items()}
-        for rank, (row, score) in enumerate(zip(final.rows, final.scores, strict=True), 1):
+        if level is Level.SEGMENT:
+            segments, documents = final.rows, self.rows.owners(final.rows)
+        else:
+            segments, documents = self._evidence(query, vector, final.rows, mode), final.rows
+        for at, (row, score) in enumerate(zip(final.rows, final.scores, strict=True)):
             stages = {}
             for name, ranking in rankings.items():
-                at = places[name].get(int(row))
-                if at is not None:
-                    stages[name] = float(ranking.scores[at])
-                    stages[f"{name}_rank"] = float(at + 1)
-            document = int(self.rows.owners(np.array([row]))[0]) if level is Level.SEGMENT else int(row)
-            segment = int(row) if level is Level.SEGMENT else self._evidence(query, vector, document, mode)
+                found = places[name].get(int(row))
+                if found is not None:
+                    stages[name] = float(ranking.scores[found])
+                    stages[f"{name}_rank"] = float(found + 1)
+            document = int(documents[at])
             shard, local, _ = self.rows.locate(document)
-            yield Hit(rank, shard.id(local), float(score), self._span(document, segment), stages)
+            yield Hit(at + 1, shard.id(local), float(score), self._span(document, int(segments[at])), stages)
 
-    def _evidence(self, query: str, vector: Floats | None, document: int, mode: Mode) -> int:
-        """The segment of ``document`` that answers best: by vector, by words, or by both together."""
-        first, last = int(self.rows.starts[document]), int(self.rows.starts[document + 1])
-        if last - first <= 1:
-            return first if last > first else NO_HIT
-        scores = []
+    def _evidence(self, query: str, vector: Floats | None, documents: Rows, mode: Mode) -> Rows:
+        """For each document the segment that answers best: by vector, by words, or by both together."""
+        rows, offsets = self.rows.ranges(documents)
+        similar = words = None
         if vector is not None and self.dense.segments is not None:
-            scores.append(self.dense.segments.gather(np.arange(first, last)) @ vector)
+            similar = self.dense.segments.score(vector, rows)
         if mode is not Mode.DENSE:
-            scores.append(self.lexical.index.segment_scores(query, document))
-        useful = [standardised(part) for part in scores if bool(np.ptp(part) > 0)]
-        return first + int(np.argmax(np.sum(useful, axis=0))) if useful else first
+            words = self.lexical.index.segment_scores_of(query, documents.tolist())
+        best = np.full(len(documents), NO_HIT, np.int64)
+        for at, (first, last) in enumerate(itertools.pairwise(offsets.tolist())):
+            scores = [] if similar is None else [similar[first:last]]
+            if words is not None:
+                scores.append(words[at])
+            useful = [standardised(part) for part in scores if len(part) and part.max() > part.min()]
+            winner = int(np.argmax(np.sum(useful, axis=0))) if useful else 0
+            best[at] = rows[first + winner] if last > first and scores else NO_HIT
+        return best
 
     def _span(self, document: int, segment: int) -> Span:
         """The text of a segment; the whole source where no segment is the evidence (a single-vector document)."""

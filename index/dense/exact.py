@@ -97,6 +97,8 @@ class ExactVectors:
         self._check_rows(wanted)
         if bool(np.any(wanted < 0)):
             raise UsageError("a row number below 0 has no vector")
+        if len(self._shards) == 1:
+            return np.asarray(self._shards[0][wanted], dtype=np.float32)
         out = np.empty((len(wanted), self.dim or 0), dtype=np.float32)
         owners = np.searchsorted(self._starts, wanted, side="right") - 1
         for number in np.unique(owners):

@@ -61,11 +61,14 @@ class DenseIndex:
         allow: Mask | None = None,
         *,
         exact: bool = False,
+        complete: bool = True,
         params: Mapping[str, int] | None = None,
     ) -> Hits:
         """The best ``k`` rows, (Q, k), among ``allow`` (N,) bool: always min(k, allowed rows) of them.
 
-        ``params`` (nprobe, efSearch, k_factor) holds for this call.  ``exact`` leaves the base aside.
+        ``params`` (nprobe, efSearch, k_factor) holds for this call.  ``exact`` leaves the base aside.  With
+        ``complete=False`` a query may get fewer rows, those in the lists it visited: enough for candidates,
+        and without the exact scan that fills such a line.
 
         Raises:
             ShapeError: queries or ``allow`` of the wrong shape or dtype, NaN or infinite queries.
@@ -78,7 +81,9 @@ class DenseIndex:
         if self.base is None or exact or possible <= max(k, SPARSE_SHARE * m if allow is not None else 0):
             return self.exact.search(floats, k, allow)
         hits = self._search_base(self.base, floats, k, None if allow is None else allow[:m], params)
-        short = np.flatnonzero(hits.rows[:, k - 1] < 0)  # possible > k, so a full line was to be had
+        short = (
+            np.flatnonzero(hits.rows[:, k - 1] < 0) if complete else np.zeros(0, np.int64)
+        )  # possible > k, so a full line was to be had
         if len(short):
             found = self.exact.search(floats[short], k, allow, within=(0, m))
             hits.rows[short], hits.scores[short] = found.rows, found.scores
@@ -90,6 +95,11 @@ class DenseIndex:
     def gather(self, rows: Rows) -> Floats:
         """A copy of the stored vectors of ``rows`` (n,): (n, D) float32."""
         return self.exact.gather(rows)
+
+    def score(self, query: Floats, rows: Rows) -> Floats:
+        """Exact scores (n,) float32 of chosen ``rows`` (n,) for one query (D,), without copying their vectors."""
+        scores: Floats = self.exact.score(query[None], np.asarray(rows, np.int64)[None])[0]
+        return scores
 
     def measure_recall(
         self, queries: Floats, k: int = 10, *, params: Mapping[str, int] | None = None, truth: Hits | None = None

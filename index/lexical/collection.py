@@ -7,6 +7,7 @@ computed for more than the postings of one term.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,9 @@ from unabridged.index.lexical.folder import LexicalFolder
 from unabridged.index.lexical.merge import merge_vocabularies
 from unabridged.index.lexical.runs import BLOCK, term_bytes
 from unabridged.index.lexical.variants import Doubles
+
+PLACES = 1 << 16
+"""Terms whose place in the vocabularies is kept: about 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Collection:
         self._document_base = _bases([folder.documents for folder in folders])
         self._segment_base = _bases([folder.segments for folder in folders])
         self._base = self._document_base if self.by_document else self._segment_base
+        self._places: dict[str, list[tuple[int, int]]] = {}
 
     @property
     def rows(self) -> int:
@@ -82,13 +87,23 @@ class Collection:
 
     def postings(self, term: str) -> Postings:
         """The living postings of a term."""
-        key = term_bytes(term)
-        return _joined([self._load(number, *folder.find(key)) for number, folder in enumerate(self._folders)])
+        return _joined([self._load(number, slice(*place)) for number, place in enumerate(self._find(term))])
 
-    def _load(self, number: int, start: int, stop: int) -> Postings:
+    def _find(self, term: str) -> list[tuple[int, int]]:
+        """The range of a term's postings in every folder; kept for the terms of recent queries."""
+        found = self._places.get(term)
+        if found is None:
+            key = term_bytes(term)
+            found = [folder.find(key) for folder in self._folders]
+            if len(self._places) >= PLACES:
+                self._places.clear()
+            self._places[term] = found
+        return found
+
+    def _load(self, number: int, part: slice | Rows) -> Postings:
         folder = self._folders[number]
-        local = folder.rows[start:stop]
-        tf = folder.tf[start:stop].astype(np.float64)
+        local = folder.rows[part]
+        tf = folder.tf[part].astype(np.float64)
         documents = folder.document_of[local]
         if self.by_document and len(local):
             first = np.flatnonzero(np.concatenate(([True], documents[1:] != documents[:-1])))
@@ -107,17 +122,27 @@ class Collection:
         base = self._segment_base[number]
         return base + int(folder.offsets[local]), base + int(folder.offsets[local + 1])
 
-    def segment_postings(self, term: str, document: int) -> tuple[int, Postings]:
-        """The df of a term among all segments, and its postings inside one document.
+    def segment_postings(self, term: str, documents: Sequence[int]) -> tuple[int, Postings]:
+        """The df of a term among all segments, and its postings inside some documents, in their order.
 
-        Only for segments without deletions: df is then the number of postings, and O(log df) are read.
+        Only for segments without deletions: df is then the number of postings, and O(log df) are read for
+        each document.
         """
-        key = term_bytes(term)
-        number = self._folder_of(document)
-        folder, local = self._folders[number], document - self._document_base[number]
-        found = [other.find(key) for other in self._folders]
-        inside = folder.clip(found[number], (int(folder.offsets[local]), int(folder.offsets[local + 1])))
-        return sum(stop - start for start, stop in found), self._load(number, *inside)
+        found = self._find(term)
+        parts = []
+        for document in documents:
+            number = self._folder_of(document)
+            if found[number][0] == found[number][1]:
+                continue
+            folder, local = self._folders[number], document - self._document_base[number]
+            inside = folder.clip(found[number], (int(folder.offsets[local]), int(folder.offsets[local + 1])))
+            if inside[0] < inside[1]:
+                parts.append((number, np.arange(*inside, dtype=np.int64)))
+        loaded = [
+            self._load(number, np.concatenate([rows for _, rows in group]))
+            for number, group in itertools.groupby(parts, key=lambda part: part[0])
+        ]
+        return sum(stop - start for start, stop in found), _joined(loaded)
 
     def _folder_of(self, document: int) -> int:
         return int(np.searchsorted(self._document_base, document, "right")) - 1

@@ -81,14 +81,24 @@ class Scorer:
                 np.add.at(sums, term.rows, term.scores if count == 1 else term.scores * count)
             return best(sums, lists, k, _constant(found), keep)
 
-    def within(self, terms: Sequence[str], document: int) -> Floats:
-        """The scores (S,) of a document's segments, equal to those of :meth:`search`; 0 where nothing matches."""
-        start, stop = self.collection.document_segments(document)
-        found = [(self._term_within(term, document, start, stop), count) for term, count in Counter(terms).items()]
-        sums = np.zeros(stop - start)
-        for term, count in found:
-            np.add.at(sums, term.rows - start, term.scores if count == 1 else term.scores * count)
-        return np.where(sums != 0.0, sums + _constant(found), 0.0).astype(np.float32)
+    def within(self, terms: Sequence[str], documents: Sequence[int]) -> list[Floats]:
+        """The scores (S,) of the segments of each document, equal to those of :meth:`search`; 0 without a match."""
+        ranges = np.array([self.collection.document_segments(document) for document in documents], np.int64)
+        order = np.argsort(ranges[:, 0], kind="stable")
+        starts, stops = ranges[order].T
+        offsets = np.concatenate(([0], np.cumsum(stops - starts)))
+        sums = np.zeros(int(offsets[-1]))
+        constant = 0.0
+        for term, count in Counter(terms).items():
+            found = self._term_within(term, [documents[place] for place in order], starts, stops)
+            owners = np.searchsorted(starts, found.rows, side="right") - 1
+            np.add.at(sums, offsets[owners] + found.rows - starts[owners], found.scores * count)
+            constant += found.constant * count
+        scores = np.where(sums != 0.0, sums + constant, 0.0).astype(np.float32)
+        result: list[Floats] = [scores[:0]] * len(documents)
+        for place, first, last in zip(order, offsets[:-1], offsets[1:], strict=True):
+            result[place] = scores[first:last]
+        return result
 
     def term(self, term: str) -> TermScores:
         """The contributions of a term to all its rows, from the cache or computed."""
@@ -99,14 +109,16 @@ class Scorer:
             self._cache.put(term, found)
         return found
 
-    def _term_within(self, term: str, document: int, start: int, stop: int) -> TermScores:
+    def _term_within(self, term: str, documents: Sequence[int], starts: Rows, stops: Rows) -> TermScores:
+        """The contributions of a term inside segment ranges that are sorted and apart."""
         found = self._cache.get(term)
         if found is None and self.collection.alive is None:
-            return self._scores(*self.collection.segment_postings(term, document))
+            return self._scores(*self.collection.segment_postings(term, documents))
         if found is None:
             found = self.term(term)
-        first, last = np.searchsorted(found.rows, (start, stop))
-        return TermScores(found.rows[first:last], found.scores[first:last], found.constant)
+        first, last = np.searchsorted(found.rows, starts), np.searchsorted(found.rows, stops)
+        inside = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        return TermScores(found.rows[inside], found.scores[inside], found.constant)
 
     def _scores(self, df: int, postings: Postings) -> TermScores:
         if df == 0:

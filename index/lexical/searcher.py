@@ -112,9 +112,16 @@ class LexicalIndex:
 
     def segment_scores(self, query: str, document_row: int) -> Floats:
         """The scores (S,) of one document's segments, equal to those of a segment search; 0 without a match."""
-        if not 0 <= document_row < self.documents:
-            raise UsageError(f"document row must be 0 to {self.documents - 1}, got {document_row}")
-        return self._by_segment.within(self.analyzer.analyze(query), document_row)
+        return self.segment_scores_of(query, [document_row])[0]
+
+    def segment_scores_of(self, query: str, document_rows: Sequence[int]) -> list[Floats]:
+        """:meth:`segment_scores` of several different documents, looking each term up once."""
+        for row in document_rows:
+            if not 0 <= row < self.documents:
+                raise UsageError(f"document row must be 0 to {self.documents - 1}, got {row}")
+        if not document_rows:
+            return []
+        return self._by_segment.within(self.analyzer.analyze(query), document_rows)
 
     @property
     def stats(self) -> LexicalStats:

@@ -45,7 +45,7 @@ def by_hand(scores, scoring, whole):
     if scoring.method == "softmax":
         t = scoring.temperature
         return t * math.log(sum(math.exp(s / t) for s in best) / len(best))
-    if scoring.method == "combined":
+    if scoring.method in ("combined", "auto"):
         return scoring.alpha * best[0] + (1 - scoring.alpha) * whole
     weights = [scoring.discount**i for i in range(len(best))]
     return sum(w * s for w, s in zip(weights, best, strict=True)) / sum(weights)
@@ -91,6 +91,14 @@ def test_a_document_of_one_segment_keeps_its_score(method):
     assert winners.tolist() == [0, 1]
 
 
+def test_auto_is_combined_with_document_scores_and_discounted_without():
+    segments, offsets = packed([[0.1, 0.9, 0.2], [-0.5, -0.1]])
+    whole = np.array([0.3, -0.2], np.float32)
+    for documents, method in ((whole, "combined"), (None, "discounted")):
+        ours, _ = score_documents(segments, offsets, documents, DEFAULT_SCORING)
+        assert ours.tolist() == score_documents(segments, offsets, documents, DocumentScoring(method))[0].tolist()
+
+
 def test_the_discount_runs_from_the_maximum_to_the_mean():
     segments, offsets = packed([[0.1, 0.9, 0.2], [-0.5, -0.1]])
     for discount, method in ((0.0, "max"), (1.0, "mean")):
@@ -100,7 +108,7 @@ def test_the_discount_runs_from_the_maximum_to_the_mean():
 
 
 def test_by_default_one_lucky_window_of_many_loses_to_a_short_document_that_is_as_good():
-    lucky, short = [0.60] + [0.1] * 50, [0.58]
+    lucky, short = [0.60] + [0.1] * 50, [0.52]
     scores, winners = score_documents(*packed([lucky, short]), None, DEFAULT_SCORING)
     assert scores[1] > scores[0]
     assert winners.tolist() == [0, 51]
@@ -202,7 +210,7 @@ def test_weighted_fusion_adds_scores_brought_to_their_range():
     dense, bm25 = ranking((1, 0.8), (2, 0.6), (3, 0.4)), ranking((3, 30.0), (4, 20.0), (1, 10.0))
     rows, scores = fuse([dense, bm25], Fusion())
     assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
-        {1: 0.75, 2: 0.375, 3: 0.25, 4: 0.125}, abs=1e-6
+        {1: 0.8, 2: 0.4, 3: 0.2, 4: 0.1}, abs=1e-6
     )
     assert rows.tolist() == [1, 2, 3, 4]
 
