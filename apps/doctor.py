@@ -19,7 +19,7 @@ PACKAGES = {
     "PyStemmer": "cpu",
     "pyarrow": "cpu",
     "sentence-transformers": "st",
-    "onnxruntime": "onnx",
+    "onnxruntime": "cpu",
     "openvino": "openvino",
     "pypdfium2": "pdf",
 }
