@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import unabridged
 from unabridged.apps import options as o
-from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
 from unabridged.contracts import Level
 from unabridged.retrievers.result import Mode
 
@@ -18,6 +21,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+
+
+def show_version(wanted: bool) -> None:
+    """Prints the version and ends."""
+    if wanted:
+        say(f"unabridged {unabridged.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Index, search and rank long documents: nothing is truncated without a record."""
 
 
 @app.command()
@@ -119,7 +138,7 @@ def search(  # noqa: PLR0913 - one parameter per option
         loading = o.given(device=device)
         asked = {"k": k, "mode": mode, "level": level}
         if queries is None:
-            run_query(folder, query, filters or [], asked, encoder, loading, output)
+            run_query(folder, query, run, filters or [], asked, encoder, loading, output)
         else:
             run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output)
 
@@ -163,4 +182,14 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
 
 def main() -> None:
     """The entry point of the ``unabridged`` command."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not an error of the command line itself
+            raise
+        wants_json = any(pair == ("--output", "json") for pair in pairwise(sys.argv)) or "--output=json" in sys.argv
+        fail(Output.JSON if wants_json else Output.TEXT, "UsageError", error.format_message(), 2)
+    raise SystemExit(code or 0)

@@ -30,7 +30,7 @@ def run_index(  # noqa: PLR0913 - groups of options, passed through once
     corpus = load_corpus(sources, reading)
     chosen = load_for(out, encoder, loading)
     with progress(quiet) as listener:
-        report = build(corpus, chosen, out, settings=settings_from(building), listener=listener, **updating)
+        report = build(corpus, chosen, out, options=settings_from(building), listener=listener, **updating)
     if output is Output.JSON:
         emit({**report.as_json(), "folder": str(out), "failed_file": str(out / FAILED_NAME) if report.failed else None})
     else:
@@ -49,6 +49,13 @@ def describe(report: BuildReport, out: Path) -> str:
         f"{report.vectors:,} vectors, index {report.index['recipe']}, recall@10 {report.index['recall_at_10']}, "
         f"{duration(report.seconds)}",
     ]
+    if report.missing_kept:
+        lines.append(
+            f"{report.missing_kept:,} documents that the corpus does not name were kept: some items could not be read "
+            "and may be them; mend those and run the same command again"
+        )
+    if report.skipped:
+        lines.append("left aside: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items())))
     if report.failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.failed_reasons.items()))
         lines.append(

@@ -13,7 +13,7 @@ from unabridged.retrievers.opened import Index
 
 def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
     """Prints what the manifest says; with ``verify`` after checking every byte."""
-    index = Index(folder, verify=verify)
+    index = Index(folder, verify=verify or None)
     state = index.state
     failed = folder / FAILED_NAME
     size = sum(int(facts["bytes"]) for facts in state.files().values()) + (folder / NAME).stat().st_size

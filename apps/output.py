@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 from unabridged.errors import UnabridgedError
 
@@ -24,7 +24,8 @@ class Output(str, Enum):
 
 def emit(value: Mapping[str, Any]) -> None:
     """Prints one JSON object on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
 
 
 def say(text: str = "") -> None:
@@ -44,15 +45,26 @@ def exit_codes(output: Output) -> Iterator[None]:
     try:
         yield
     except UnabridgedError as error:
-        _fail(output, type(error).__name__, str(error), error.exit_code)
+        fail(output, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
         message = "Interrupted. Finished work is kept: run the same command again and it continues."
-        _fail(output, "Interrupted", message, EXIT_INTERRUPTED)
+        fail(output, "Interrupted", message, EXIT_INTERRUPTED)
+    except OSError as error:
+        missing = isinstance(error, (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError))
+        fail(output, type(error).__name__, str(error), 3 if missing else 4)
     except MemoryError:
-        _fail(output, "OutOfMemory", "Not enough memory. Finished work is kept; try fewer --batch-tokens.", 4)
+        fail(
+            output,
+            "OutOfMemory",
+            "Not enough memory. Finished work is kept; use a smaller --max-tokens.",
+            4,
+        )
+    except Exception as error:  # noqa: BLE001 - the last resort: scripts get JSON and a code, people the kind
+        fail(output, type(error).__name__, f"{error} (this is a defect of unabridged: please report it)", 6)
 
 
-def _fail(output: Output, kind: str, message: str, code: int) -> None:
+def fail(output: Output, kind: str, message: str, code: int) -> NoReturn:
+    """Reports an error in the form that was asked for and ends with its exit code."""
     if output is Output.JSON:
         emit({"error": {"type": kind, "message": message, "exit_code": code}})
     complain(f"{kind}: {message}")

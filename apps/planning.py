@@ -12,6 +12,7 @@ from unabridged.apps.output import Output, emit, say
 from unabridged.apps.progress import duration
 from unabridged.encoders.load import load_encoder
 from unabridged.retrievers.api import settings_from
+from unabridged.retrievers.build import skipped_of
 from unabridged.retrievers.dense import machine_ram
 from unabridged.retrievers.plan import Plan, make_plan
 from unabridged.retrievers.settings import BuildSettings
@@ -27,13 +28,15 @@ def run_plan(
 ) -> None:
     """Reads the corpus once and prints what indexing it will take."""
     corpus = load_corpus(sources, reading)
-    settings = settings_from(building) or BuildSettings()
+    settings = BuildSettings(**settings_from(building))
     disk = shutil.disk_usage(Path.cwd())
     plan = make_plan(corpus, load_encoder(encoder, **loading), settings, machine_ram(), disk.total)
     if output is Output.JSON:
-        emit({**plan.as_json(), "disk_free": disk.free})
+        emit({**plan.as_json(), "disk_free": disk.free, "skipped": skipped_of(corpus)})
     else:
         say(describe(plan, disk.free))
+        if skipped := skipped_of(corpus):
+            say("left aside: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items())))
 
 
 def describe(plan: Plan, free: int) -> str:

@@ -48,6 +48,7 @@ def parse_filters(filters: Sequence[str]) -> dict[str, Any]:
 def run_query(
     folder: Path,
     query: str | None,
+    run: Path | None,
     filters: Sequence[str],
     asked: Mapping[str, Any],
     encoder: str | None,
@@ -55,6 +56,8 @@ def run_query(
     output: Output,
 ) -> None:
     """Answers one question."""
+    if run is not None:
+        raise UsageError("--run writes the answers to a file of questions: name one with --queries")
     if query is None:
         raise UsageError(
             'name a question, as in: unabridged search DIR "who signed the annex?", or a file with --queries'

@@ -25,12 +25,18 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, DiskFull):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT) or _short_write(error)
+        if full and not isinstance(error, DiskFull):
             raise DiskFull(
                 f"No room left on the disk while writing {path}. What was finished is kept: free some space and "
                 "run the same command again, it continues."
             ) from error
         raise
+
+
+def _short_write(error: OSError) -> bool:
+    """Whether numpy wrote less than it was asked to, which it reports without an error number."""
+    return error.errno is None and "requested and" in str(error)
 
 
 def sync_folder(folder: Path) -> None:

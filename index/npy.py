@@ -6,6 +6,7 @@ and cutting back to a recorded length is one ``truncate``.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -82,8 +83,9 @@ class ArrayFile:
             self._file.close()
 
     def discard(self) -> None:
-        """Closes without writing anything more."""
-        self._file.close()
+        """Closes; what cannot be written any more, as on a full disk, is lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class BlobFile:
@@ -132,18 +134,19 @@ class BlobFile:
             self._ends.close()
 
     def discard(self) -> None:
-        """Closes without writing anything more."""
-        self._file.close()
+        """Closes; what cannot be written any more, as on a full disk, is lost."""
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._ends.discard()
 
 
 def map_array(path: Path) -> NDArray[Any]:
     """A read-only memory map of a ``.npy`` file (an ordinary empty array where there are no rows)."""
     mapped: NDArray[Any]
-    try:
-        mapped = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # numpy's memmap class is slow to slice
-    except ValueError:
+    if path.stat().st_size <= HEADER:
         mapped = np.load(path, allow_pickle=False)  # numpy cannot map zero bytes
+    else:
+        mapped = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # numpy's memmap class is slow to slice
     return mapped
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set, ValuesView
 from pathlib import Path
 from typing import Any
 
 from unabridged.contracts import Corpus, Document, Encoder, Level, OverflowPolicy
-from unabridged.corpora import ListCorpus
+from unabridged.corpora import ListCorpus, read_corpus
 from unabridged.errors import UsageError
 from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener
@@ -31,11 +31,9 @@ def encoder_for(folder: Path, encoder: Encoder | str | Path | None, **options: A
     return load_encoder(encoder, **options)
 
 
-def settings_from(options: Mapping[str, Any]) -> BuildSettings | None:
-    """Settings from plain values; None when none was given, so that an index keeps its own."""
+def settings_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The build options that were given, as fields of :class:`BuildSettings`; the others keep what they are."""
     given = {name: value for name, value in options.items() if value is not None}
-    if not given:
-        return None
     unknown = sorted(set(given) - set(BuildSettings.__dataclass_fields__))
     if unknown:
         raise UsageError(f"unknown build option {unknown[0]!r}; known: {', '.join(BuildSettings.__dataclass_fields__)}")
@@ -45,16 +43,29 @@ def settings_from(options: Mapping[str, Any]) -> BuildSettings | None:
         if "overflow" in given:
             given["overflow"] = OverflowPolicy(given["overflow"])
     except ValueError as error:
-        raise UsageError(
-            f"{error}; levels are doc, segment, both; policies split, aggregate, warn, truncate, error"
-        ) from error
+        known = "levels are doc, segment, both; policies split, aggregate, warn, truncate, error"
+        raise UsageError(f"{error}; {known}") from error
     if given.get("overflow") is OverflowPolicy.AGGREGATE:
         given.setdefault("level", Level.DOC)
-    return BuildSettings(**given)
+    return given
+
+
+def corpus_from(source: Documents | str | Path) -> Corpus:
+    """Whatever names documents, as a corpus: paths are read, items in memory are listed.
+
+    Raises:
+        UsageError: a single document, or something that is no iterable.
+    """
+    if isinstance(source, (str, Path)):
+        return read_corpus(source)
+    if isinstance(source, (Document, Mapping)) or not hasattr(source, "__iter__"):
+        raise UsageError(f"expected a corpus, a path or an iterable of documents, got one {type(source).__name__}")
+    in_memory = isinstance(source, (Sequence, Set, ValuesView, Iterator)) or hasattr(source, "tolist")
+    return ListCorpus(source) if in_memory else source  # type: ignore[return-value, arg-type]
 
 
 def build_index(
-    corpus: Documents,
+    corpus: Documents | str | Path,
     encoder: Encoder | str | Path | None = None,
     out: str | Path = "index",
     *,
@@ -66,20 +77,19 @@ def build_index(
 ) -> Index:
     """Builds, continues or updates the index folder ``out`` and returns it open; ``.report`` says what was done.
 
-    ``corpus`` is what ``read_corpus`` returns, or any iterable of documents, dicts or strings.  Without an
-    encoder the one of the index, or the embedded default, is used.  ``options`` are the fields of
+    ``corpus`` is what ``read_corpus`` returns, a path for it, or any iterable of documents, dicts or strings.
+    Without an encoder the one of the index, or the embedded default, is used.  ``options`` are the fields of
     :class:`~unabridged.retrievers.settings.BuildSettings` (level, overflow, recipe, ...).
 
     Raises: see :func:`unabridged.retrievers.build.build`.
     """
     folder = Path(out)
     chosen = encoder_for(folder, encoder, **({} if device is None else {"device": device}))
-    documents = ListCorpus(corpus) if isinstance(corpus, (Sequence, Iterator)) else corpus
     report = build(
-        documents,
+        corpus_from(corpus),
         chosen,
         folder,
-        settings=settings_from(options),
+        options=settings_from(options),
         add=add,
         delete_missing=delete_missing,
         listener=progress,
@@ -87,8 +97,8 @@ def build_index(
     return Index(folder, encoder=chosen, build_report=report)
 
 
-def open_index(folder: str | Path, *, encoder: Encoder | str | Path | None = None, verify: bool = False) -> Index:
-    """Opens an index folder for search; ``verify`` reads and checks every byte first.
+def open_index(folder: str | Path, *, encoder: Encoder | str | Path | None = None, verify: bool | None = None) -> Index:
+    """Opens an index folder for search; ``verify=True`` reads and checks every byte first, False only sizes.
 
     Without ``encoder`` the one named in the passport is loaded at the first dense search; one that is given
     must have the fingerprint of the passport, wherever it was loaded from.

@@ -8,6 +8,7 @@ ledger visible at one instant (``commit``).  A run that continues an interrupted
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import numpy as np
 
 from unabridged.contracts import Corpus, Encoder, Mask, Passport
 from unabridged.corpora import Scan, scan
-from unabridged.errors import UsageError
+from unabridged.errors import CorpusError, MissingFile, UsageError
+from unabridged.files import disk_errors
 from unabridged.index.shard import ShardWriter
-from unabridged.manifest import NAME, check_sizes, load_manifest
+from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener, Meter
 from unabridged.retrievers.commit import commit
 from unabridged.retrievers.failures import FailureLog
@@ -30,6 +32,7 @@ from unabridged.retrievers.settings import BuildSettings, check_passport, check_
 from unabridged.retrievers.staging import Staging
 from unabridged.retrievers.state import IndexState
 from unabridged.retrievers.units import encode_with
+from unabridged.retrievers.verified import check_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,10 @@ class BuildReport:
     updated: int
     unchanged: int
     deleted: int
+    missing_kept: int
     failed: int
     failed_reasons: dict[str, int]
+    skipped: dict[str, int]
     tokens_total: int
     tokens_seen: int
     truncated: int
@@ -61,7 +66,7 @@ def build(
     encoder: Encoder,
     out: str | Path,
     *,
-    settings: BuildSettings | None = None,
+    options: Mapping[str, Any] | None = None,
     add: bool = False,
     delete_missing: bool = False,
     listener: Listener | None = None,
@@ -81,18 +86,24 @@ def build(
     folder = Path(out)
     if add and not (folder / NAME).is_file():
         raise UsageError(f"There is no finished index at {folder} to add to. Leave out --add to build one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        state = current_state(folder, encoder.passport, settings)
-        return _Build(corpus, encoder, folder, state).run(listener, delete_missing)
+    if not isinstance(encoder, Encoder):
+        raise UsageError(f"expected an encoder or the name of one, got {type(encoder).__name__}")
+    with disk_errors(folder):
+        make_folder(folder)
+        with locked(folder):
+            before, state = current_state(folder, encoder.passport, options or {})
+            return _Build(corpus, encoder, folder, before, state).run(listener, delete_missing)
 
 
 class _Build:
     """One run of :func:`build`; the state that its steps share."""
 
-    def __init__(self, corpus: Corpus, encoder: Encoder, folder: Path, state: IndexState) -> None:
+    def __init__(
+        self, corpus: Corpus, encoder: Encoder, folder: Path, before: IndexState | None, state: IndexState
+    ) -> None:
         self.started = time.monotonic()
-        self.corpus, self.encoder, self.folder, self.state = corpus, encoder, folder, state
+        self.corpus, self.encoder, self.folder = corpus, encoder, folder
+        self.before, self.state = before, state
         self.settings = state.settings
 
     def run(self, listener: Listener | None, delete_missing: bool) -> BuildReport:
@@ -100,10 +111,11 @@ class _Build:
         found = scan(self.corpus)
         identity = work_identity(self.encoder.passport, self.settings)
         staging = Staging(self.folder, identity, self.state.generation, self._writer, self._finish_shard)
-        failures = FailureLog(self.folder)
+        failures = FailureLog(self.folder, forget_others=delete_missing)
         try:
             counts, alive = self._fill(found, staging, failures, listener, delete_missing)
-            state = commit(self.folder, self.state, staging.finished, alive)
+            del found  # 8 bytes per document that training can have
+            state = commit(self.folder, self.before, self.state, staging.finished, alive)
             failures.finish()
             staging.remove()
         except BaseException:
@@ -132,9 +144,20 @@ class _Build:
         for item in self.corpus:
             filler.take(item)
         filler.flush()
+        self._check_stable(found, filler)
         staging.close_shard()
         total = sum(int(entry["documents"]) for entry in staging.finished)
         return filler.counts, filler.alive(total, delete_missing=delete_missing)
+
+    @staticmethod
+    def _check_stable(found: Scan, filler: Filler) -> None:
+        """Refuses to commit when the second pass over the corpus was not the first one again."""
+        expected = int(found.keys.sum(dtype=np.uint64))
+        if (filler.documents, filler.key_sum) != (found.documents, expected):
+            raise CorpusError(
+                f"The corpus changed while it was read: {found.documents:,} documents at first, then "
+                f"{filler.documents:,}, or other texts. Nothing was committed; run the same command again."
+            )
 
     def _writer(self, folder: Path) -> ShardWriter:
         return ShardWriter(folder, level=self.settings.level, dim=self.encoder.dim, dtype=self.settings.vector_dtype)
@@ -150,8 +173,10 @@ class _Build:
             updated=counts.updated,
             unchanged=counts.unchanged,
             deleted=counts.deleted,
+            missing_kept=counts.missing_kept,
             failed=len(failures),
             failed_reasons=dict(failures.reasons),
+            skipped=skipped_of(self.corpus),
             tokens_total=body["tokens_total"],
             tokens_seen=body["tokens_seen"],
             truncated=body["truncated"],
@@ -162,18 +187,34 @@ class _Build:
         )
 
 
-def current_state(folder: Path, passport: Passport, settings: BuildSettings | None) -> IndexState:
-    """The state of ``folder`` (empty before the first commit), after checking that encoder and settings fit it.
+def skipped_of(corpus: Corpus) -> dict[str, int]:
+    """Files and folders that a corpus left aside, by reason (hidden, binary, link, ...)."""
+    skipped = getattr(corpus, "skipped", None)
+    return {} if skipped is None else dict(skipped.counts)
 
-    ``settings`` None keeps those of the index, or takes the defaults for a new one.
+
+def make_folder(folder: Path) -> None:
+    """Creates the index folder.
+
+    Raises:
+        MissingFile: the path is a file, or lies where nothing can be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise MissingFile(f"{folder} cannot be an index folder: {error.strerror}") from error
+
+
+def current_state(folder: Path, passport: Passport, options: Mapping[str, Any]) -> tuple[IndexState | None, IndexState]:
+    """The state of ``folder`` as committed (None before the first commit), and with the options of this run.
+
+    Options that are not given keep what the index has, or take the defaults for a new one.
     """
     if not (folder / NAME).is_file():
-        return IndexState.empty(settings or BuildSettings(), passport)
+        return None, IndexState.empty(BuildSettings(**options), passport)
     state = IndexState.from_manifest(load_manifest(folder))
-    check_sizes(folder, state.files())
+    check_files(folder, state)
     check_passport(state.passport, passport)
-    if settings is None:
-        return state
-    check_same(state.settings, settings)
-    kept = replace(state.settings, recipe=settings.recipe, recall_target=settings.recall_target)
-    return replace(state, settings=kept)
+    asked = replace(state.settings, **options)
+    check_same(state.settings, asked)
+    return state, replace(state, settings=asked)

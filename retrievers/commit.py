@@ -16,30 +16,34 @@ import numpy as np
 
 from unabridged.contracts import Mask
 from unabridged.files import TEMPORARY_SUFFIX, sync_folder, write_atomic
-from unabridged.manifest import NAME, save_manifest
+from unabridged.manifest import save_manifest
 from unabridged.retrievers.dense import refresh_bases
 from unabridged.retrievers.state import IndexState
+from unabridged.retrievers.verified import mark_verified
 
 RECORDED = ("unabridged", "numpy", "faiss-cpu", "faiss-gpu", "torch", "transformers", "tokenizers", "bm25s")
 """Packages whose versions a manifest records."""
 
 
-def commit(folder: Path, state: IndexState, staged: Sequence[Mapping[str, Any]], alive: Mask) -> IndexState:
+def commit(
+    folder: Path, before: IndexState | None, state: IndexState, staged: Sequence[Mapping[str, Any]], alive: Mask
+) -> IndexState:
     """Publishes staged shards and deletions and returns the new state; without any change it writes nothing.
 
-    ``alive`` covers the documents of ``state`` and then those of ``staged``.
+    ``before`` is what the folder holds, ``state`` what this run starts from; ``alive`` covers the documents of
+    ``state`` and then those of ``staged``.  Files that ``before`` needs stay until the next commit, for readers.
     """
     entries = (*state.shard_entries, *({**entry, "name": entry["shard"]} for entry in staged))
     entries = tuple({key: value for key, value in entry.items() if key != "shard"} for entry in entries)
     grown = replace(state, shard_entries=entries)
     grown = replace(grown, deleted=_save_deleted(folder, grown, alive))
     grown = replace(grown, dense=refresh_bases(folder, grown, alive))
-    unchanged = not staged and grown.deleted == state.deleted and grown.dense == dict(state.dense)
-    if unchanged and (folder / NAME).is_file():
-        return state
+    if before is not None and grown.content() == before.content():
+        return before
     grown = replace(grown, generation=state.generation + 1, versions=_versions())
     save_manifest(folder, grown.as_manifest())
-    clean(folder, grown)
+    clean(folder, [grown] if before is None else [before, grown])
+    mark_verified(folder, grown)
     return grown
 
 
@@ -79,17 +83,17 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def clean(folder: Path, state: IndexState) -> None:
-    """Deletes what the manifest no longer names; open readers keep their maps on systems that allow it."""
-    shards = {str(entry["name"]) for entry in state.shard_entries}
-    bases = {str(base["folder"]).partition("/")[2] for base in state.dense.values()}
+def clean(folder: Path, states: Sequence[IndexState]) -> None:
+    """Deletes what none of some generations names: the new one, and the one that readers may have open."""
+    shards = {str(entry["name"]) for state in states for entry in state.shard_entries}
+    bases = {str(base["folder"]).partition("/")[2] for state in states for base in state.dense.values()}
     for kind, wanted in (("shards", shards), ("dense", bases)):
         for path in (folder / kind).glob("*"):
             if path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
-    kept = "" if state.deleted is None else Path(state.deleted["file"]).name
+    kept = {Path(state.deleted["file"]).name for state in states if state.deleted is not None}
     for path in (folder / "deleted").glob("*"):
-        if path.name != kept:
+        if path.name not in kept:
             path.unlink(missing_ok=True)
     for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         if not path.name.startswith("failed"):

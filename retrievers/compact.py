@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unabridged.errors import UsageError
 from unabridged.index.pieces import Piece, join
 from unabridged.index.shard import Record, ShardWriter
 from unabridged.manifest import check_hashes, load_manifest
@@ -22,11 +23,19 @@ def compact(folder: Path) -> dict[str, Any]:
     """Replaces the shards of ``folder`` by fresh ones with the living documents, in their order.
 
     The old index serves until the new manifest is in place; a kill before that leaves it as it was, and a
-    second call starts over where the first one stopped.
+    second call continues.  The old files go with the next commit, so that open readers can finish.
+
+    Raises:
+        UsageError: there is an unfinished build to be finished first.
     """
     with locked(folder):
         state = IndexState.from_manifest(load_manifest(folder))
         check_hashes(folder, state.files())
+        unfinished = folder / "work" / "identity.json"
+        if unfinished.is_file() and COMPACTION not in unfinished.read_text(encoding="utf-8"):
+            raise UsageError(
+                f"{folder} has an unfinished build; run its 'unabridged index' command until it is done, then compact"
+            )
         alive = state.alive(folder)
 
         def writer(path: Path) -> ShardWriter:
@@ -46,7 +55,7 @@ def compact(folder: Path) -> dict[str, Any]:
             staging.close_shard()
             emptied = IndexState(state.settings, state.passport, state.generation)
             kept = int(alive.sum())
-            final = commit(folder, emptied, staging.finished, np.ones(kept, bool))
+            final = commit(folder, state, emptied, staging.finished, np.ones(kept, bool))
         except BaseException:
             staging.abandon()
             raise

@@ -70,7 +70,12 @@ def refresh_bases(folder: Path, state: IndexState, alive: Mask) -> dict[str, Map
             and list(old["shards"]) == names[: len(old["shards"])]
             and not needs_rebuild(int(old["rows"]), set_rows(state, name), dead)
         )
-        bases[name] = old if old is not None and serves else _build(folder, state, name, recipe)
+        if old is not None and serves:
+            bases[name] = old
+        elif name == "documents" and "segments" in bases and state.rows == state.segment_rows:
+            bases[name] = bases["segments"]  # every document is one segment: both sets are the same vectors
+        else:
+            bases[name] = _build(folder, state, name, recipe)
     return bases
 
 

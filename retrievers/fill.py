@@ -26,6 +26,7 @@ class Counts:
     unchanged: int = 0
     deleted: int = 0
     reused: int = 0
+    missing_kept: int = 0
 
 
 def repeated_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -50,46 +51,76 @@ class Filler:
     repeated: NDArray[np.uint64]
     committed: int
     counts: Counts = field(default_factory=Counts)
+    documents: int = 0
+    """Documents taken so far."""
+    key_sum: int = 0
+    """Sum of their key heads modulo 2^64: what the scan of the same corpus adds up to."""
     _unit: list[Record] = field(default_factory=list)
     _where: dict[str, str] = field(default_factory=dict)
+    _older: dict[str, list[int]] = field(default_factory=dict)
     _characters: int = 0
     _places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     _failed_before: dict[tuple[str, str], Failure] = field(default_factory=dict)
+    _unnamed: int = 0
     _seen: Mask = field(init=False)
+    _replaced: Mask = field(init=False)
 
     def __post_init__(self) -> None:
         self._seen = np.zeros(len(self.known), bool)
-        self._failed_before = {(f.id, f.where): f for f in self.staging.failures}
+        self._replaced = np.zeros(len(self.known), bool)
+        self._failed_before = {(failure.id, key): failure for failure, key in self.staging.failures}
 
     def take(self, item: Document | Failure) -> None:
         """Handles one item of the corpus."""
+        self.failures.cover(item.id, item.where)
         if isinstance(item, Failure):
-            self.failures.add(item)
-            self.meter.advance(failed=1)
+            self._unread(item)
             return
-        before = self._failed_before.get((item.id, item.where))
+        key = content_key(item.source)
+        self.documents += 1
+        self.key_sum = (self.key_sum + _head(key)) % 2**64
+        try:
+            record = Record.of(item, key)
+        except TypeError as error:  # metadata that JSON cannot hold
+            self._unread(Failure(item.id, item.where, "read", "metadata", f"the metadata cannot be stored: {error}"))
+            return
+        rows = self.known.find_ids(item.id)
+        before = self._failed_before.get((item.id, record.key.hex()))
         if before is not None:
+            self._seen[rows] = True
             self.failures.add(before)
-            self.meter.advance(documents=1, characters=len(item.source), failed=1, worked=False)
+            self.meter.advance(documents=1, characters=len(record.source), failed=1, worked=False)
             return
-        record = Record.of(item, content_key(item.source))
-        row = self.known.find_id(item.id)
-        if row is not None and self.known.same(row, record):
-            self._seen[row] = True
-            self.counts.unchanged += row < self.committed
-            self.counts.added += row >= self.committed
+        same = next((row for row in reversed(rows) if self.known.same(row, record)), None)
+        if same is not None:
+            self._keep(same, [row for row in rows if row != same])
             self.meter.advance(documents=1, characters=len(record.source), worked=False)
             return
-        if row is not None:
-            self.known.alive[row] = False
-            self.counts.updated += 1
-        else:
-            self.counts.added += 1
         self._unit.append(record)
         self._where[record.id] = item.where
+        self._older[record.id] = rows
         self._characters += len(record.source)
         if self._characters >= UNIT_CHARACTERS or len(self._unit) >= UNIT_DOCUMENTS:
             self.flush()
+
+    def _unread(self, failure: Failure) -> None:
+        """An item that could not be read: the version of it that the index may hold stays."""
+        rows = self.known.find_ids(failure.id) if failure.id else []
+        self._seen[rows] = True
+        self._unnamed += not failure.id
+        self.failures.add(failure)
+        self.meter.advance(failed=1)
+
+    def _keep(self, row: int, older: list[int]) -> None:
+        """A document that is there already, committed or staged by the run that this one continues."""
+        self._seen[row] = True
+        self._replaced[older] = True
+        if row < self.committed:
+            self.counts.unchanged += 1
+        elif any(old < self.committed for old in older):
+            self.counts.updated += 1
+        else:
+            self.counts.added += 1
 
     def flush(self) -> None:
         """Encodes and stores the documents that have gathered."""
@@ -104,16 +135,24 @@ class Filler:
         if stored:
             kept, encoded = self._merge(records, kept, encoded, stored)
         self._remember(kept)
-        self.staging.add_unit(kept, encoded, failed)
-        for failure in failed:
+        keys = {record.id: record.key.hex() for record in fresh}
+        self.staging.add_unit(kept, encoded, [(failure, keys[failure.id]) for failure in failed])
+        for record in kept:
+            older = self._older[record.id]
+            self._replaced[older] = True
+            updated = any(old < self.committed for old in older)
+            self.counts.updated += updated
+            self.counts.added += not updated
+        for failure in failed:  # the version that the index holds, if any, stays
+            self._seen[[row for row in self._older[failure.id] if row < self.committed]] = True
             self.failures.add(failure)
         self.counts.reused += len(stored)
-        self.counts.added -= len(failed)
         tokens = 0 if encoded is None else int(encoded.coverage.seen.sum())
         self.meter.advance(documents=len(records), characters=self._characters, tokens=tokens, failed=len(failed))
         self.meter.report("encode")
         self._characters = 0
         self._where.clear()
+        self._older.clear()
 
     def _stored(self, record: Record) -> Piece | None:
         """The result for an equal text that is stored already, or None."""
@@ -128,7 +167,7 @@ class Filler:
             return
         number, first = self.staging.place()
         for row, record in enumerate(kept):
-            head = np.uint64(int.from_bytes(record.key[:8], "little"))
+            head = np.uint64(_head(record.key))
             at = int(np.searchsorted(self.repeated, head))
             if at < len(self.repeated) and self.repeated[at] == head:
                 self._places.setdefault(record.key, (number, first + row))
@@ -150,11 +189,20 @@ class Filler:
     def alive(self, staged: int, *, delete_missing: bool) -> Mask:
         """Which documents live on, (committed + ``staged``,) bool.
 
-        Staged documents that the corpus no longer names were never committed and are dropped.
+        Staged documents that the corpus no longer names were never committed and are dropped.  Committed ones
+        that it does not name are deleted only when that was asked for, and only when everything could be
+        read: behind an item that lost its name any of them may stand (``counts.missing_kept``).
         """
         alive = np.concatenate([self.known.alive, np.ones(self.committed + staged - len(self.known), bool)])
-        missing = ~self._seen & self.known.alive
-        missing[: self.committed] &= delete_missing
-        alive[: len(missing)][missing] = False
-        self.counts.deleted += int(missing[: self.committed].sum())
+        missing = self.known.alive & ~self._seen & ~self._replaced
+        if delete_missing and self._unnamed:
+            self.counts.missing_kept = int(missing[: self.committed].sum())
+        missing[: self.committed] &= delete_missing and not self._unnamed
+        alive[: len(missing)][missing | self._replaced] = False
+        self.counts.deleted = int(missing[: self.committed].sum())
         return alive
+
+
+def _head(key: bytes) -> int:
+    """The first eight bytes of a content key as a number."""
+    return int.from_bytes(key[:8], "little")

@@ -1,7 +1,8 @@
 """Filters on metadata: which documents may be found.
 
 A filter is a mapping from field to a wanted value, a list of wanted values, or a function of the value; all
-fields must match.  ``id`` filters on the document id.  A field that a document lacks matches only None.
+fields must match.  A field that holds a list matches when one of its elements does.  ``id`` filters on the
+document id.  A field that a document lacks matches only None.
 Values of a field are read once per opened index and kept.
 """
 
@@ -57,5 +58,6 @@ def _matcher(condition: Any) -> Callable[[Any], bool]:
     if callable(condition):
         return lambda value: bool(condition(value))
     if isinstance(condition, (list, tuple, set, frozenset)):
-        return lambda value: value in condition
-    return lambda value: bool(value == condition)
+        wanted = list(condition)
+        return lambda value: value in wanted or (isinstance(value, list) and any(one in wanted for one in value))
+    return lambda value: bool(value == condition) or (isinstance(value, list) and condition in value)

@@ -5,6 +5,7 @@ After a kill the last line may be torn; it is ignored and overwritten.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
@@ -44,8 +45,9 @@ class Journal:
         self.entries.append(entry)
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file; entries are durable already."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -43,17 +43,21 @@ class Known:
         return self.shards[number], row - int(self.bases[number])
 
     def _candidates(self, values: NDArray[np.uint64], rows: Rows, wanted: int) -> Rows:
-        first, last = np.searchsorted(values, np.array([wanted], np.uint64), side="left")[0], 0
+        first = np.searchsorted(values, np.array([wanted], np.uint64), side="left")[0]
         last = np.searchsorted(values, np.array([wanted], np.uint64), side="right")[0]
         return rows[first:last]
 
-    def find_id(self, identifier: str) -> int | None:
-        """The row of the living document with this id, or None."""
-        for row in self._candidates(self._ids, self._id_rows, id_hash(identifier)):
-            shard, local = self.locate(int(row))
+    def find_ids(self, identifier: str) -> list[int]:
+        """The rows of the living documents with this id, ascending.
+
+        There is one at most in a committed index; a continued update has the old version and the staged one.
+        """
+        found = []
+        for row in self._candidates(self._ids, self._id_rows, id_hash(identifier)).tolist():
+            shard, local = self.locate(row)
             if self.alive[row] and shard.id(local) == identifier:
-                return int(row)
-        return None
+                found.append(row)
+        return sorted(found)
 
     def find_key(self, key: bytes) -> int | None:
         """A row, living or not, whose text has this content key, or None."""

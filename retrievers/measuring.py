@@ -24,7 +24,8 @@ RECALL_SAMPLE = 200
 """Stored vectors, at a fixed stride, that stand in for queries."""
 NOISE = 0.3
 """Length of the noise added to a unit vector, so that it is not its own answer."""
-QUERIES_PER_OPEN = 20
+MAPPED_SHARE = 1 / 16
+"""Part of an inverted file that the queries between two openings may touch."""
 
 
 class _FileVectors(ExactVectors):
@@ -40,12 +41,12 @@ class _FileVectors(ExactVectors):
 
     def score_checked(self, floats: Floats, rows: Rows) -> Floats:
         """Inner products (Q, K) of chosen rows; -inf where a row is ``NO_HIT``."""
-        wanted = np.unique(rows[rows != NO_HIT])
-        vectors = np.zeros((len(wanted) + 1, floats.shape[1]), np.float32)
-        vectors[:-1] = self._read(wanted)
-        places = np.where(rows == NO_HIT, len(wanted), np.searchsorted(wanted, rows))
-        scores = np.stack([vectors[places[q]] @ floats[q] for q in range(len(floats))])
-        return np.where(rows == NO_HIT, np.float32(-np.inf), scores).astype(np.float32)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        for query in range(len(rows)):
+            found = np.flatnonzero(rows[query] != NO_HIT)
+            order = found[np.argsort(rows[query, found])]
+            scores[query, order] = self._read(rows[query, order]) @ floats[query]
+        return scores
 
     def _read(self, wanted: Rows) -> Floats:
         out = np.zeros((len(wanted), self.dim or 0), np.float32)
@@ -73,9 +74,12 @@ class _ReopenedBase(FaissBase):
     ) -> Hits:
         """As :meth:`FaissBase.search`."""
         parts = []
-        for start in range(0, len(queries), QUERIES_PER_OPEN):
+        probes = {**self.settings, **(params or {})}.get("nprobe", 0)
+        lists = self.knobs.get("nprobe", 0)
+        size = max(1, int(MAPPED_SHARE * lists / probes)) if probes else len(queries)
+        for start in range(0, len(queries), size):
             base = FaissBase.open(*self._place)
-            parts.append(base.search(queries[start : start + QUERIES_PER_OPEN], k, allow=allow, params=params))
+            parts.append(base.search(queries[start : start + size], k, allow=allow, params=params))
         return Hits(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Rows
 from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
 from unabridged.index.lexical.searcher import LexicalIndex
 from unabridged.index.shard import LEXICAL
-from unabridged.manifest import check_hashes, check_sizes, load_manifest
+from unabridged.manifest import check_hashes, load_manifest
 from unabridged.retrievers.build import BuildReport
 from unabridged.retrievers.dense import open_dense
 from unabridged.retrievers.dense_stage import DenseStage
@@ -31,6 +31,7 @@ from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
 from unabridged.retrievers.settings import check_passport
 from unabridged.retrievers.state import IndexState
+from unabridged.retrievers.verified import check_files
 
 DEPTH = 100
 """Documents (or segments) that each ranking brings to a fusion, at least; twice ``k`` when that is more."""
@@ -39,7 +40,8 @@ DEPTH = 100
 class Index:
     """A read-only view of one commit of an index folder.
 
-    Opening checks the manifest and the size of every file and maps the files; nothing is loaded.  The
+    Opening checks the manifest and every file (their bytes only when something may have touched them, see
+    ``verified``) and maps the files; nothing is loaded.  The
     encoder is loaded from the passport at the first dense search.  Searches may run in several threads.
     """
 
@@ -50,13 +52,13 @@ class Index:
         encoder: Encoder | None = None,
         scoring: DocumentScoring = DEFAULT_SCORING,
         fusion: Fusion | None = None,
-        verify: bool = False,
+        verify: bool | None = None,
         build_report: BuildReport | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.build_report = build_report
         self.state = IndexState.from_manifest(load_manifest(self.folder))
-        (check_hashes if verify else check_sizes)(self.folder, self.state.files())
+        check_files(self.folder, self.state, verify=verify)
         if encoder is not None:
             check_passport(self.state.passport, encoder.passport)
             self.__dict__["encoder"] = encoder
@@ -123,7 +125,9 @@ class Index:
             UsageError: an empty query, ``k`` below 1, or a mode or level that the index cannot serve.
             EmptyIndex: the index holds no document.
         """
+        queries = queries if isinstance(queries, str) else list(queries)
         plan = self._plan(queries, k, mode, level)
+        k = min(k, max(1, self.state.segment_rows))
         allow = self._allow(filter)
         started = time.perf_counter()
         vectors = self._encode(queries) if plan[0] is not Mode.BM25 else None
@@ -155,9 +159,11 @@ class Index:
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
         if isinstance(queries, str):
             raise UsageError("search takes a list of queries; for a single one use search_one")
-        if k < 1:
-            raise UsageError(f"k is a positive number of hits, got {k}")
+        if not isinstance(k, int) or k < 1:
+            raise UsageError(f"k is a positive whole number of hits, got {k!r}")
         for number, query in enumerate(queries):
+            if not isinstance(query, str):
+                raise UsageError(f"query {number + 1} is {type(query).__name__}; expected a string")
             if not query.strip():
                 raise UsageError(f"query {number + 1} is empty; expected at least one word")
         try:
@@ -169,6 +175,10 @@ class Index:
                 f"The index {self.folder} holds no document; add some with: unabridged index CORPUS --out DIR"
             )
         kept = self.state.settings.level
+        if chosen[1] is Level.BOTH and kept is not Level.BOTH:
+            raise UsageError(
+                f"The index keeps level {kept.value!r} only; level='both' needs one built with --level both"
+            )
         if chosen[1] is not Level.DOC and not kept.has_segments and chosen[0] is not Mode.BM25:
             raise UsageError(
                 f"The index keeps vectors at level {kept.value!r} only; search with level='doc' or "
@@ -180,6 +190,8 @@ class Index:
         alive = self._alive
         if not wanted:
             return alive
+        if not isinstance(wanted, Mapping):
+            raise UsageError(f"a filter is a mapping of fields to values, got {type(wanted).__name__}")
         mask = self._columns.mask(wanted)
         return mask if alive is None else mask & alive
 
@@ -266,10 +278,10 @@ class Index:
         Raises:
             UsageError: the index has no living document with this id.
         """
-        row = self._known.find_id(doc_id)
-        if row is None:
+        rows = self._known.find_ids(doc_id)
+        if not rows:
             raise UsageError(f"The index {self.folder} has no document with id {doc_id!r}")
-        shard, local, _ = self.rows.locate(row)
+        shard, local, _ = self.rows.locate(rows[0])
         return shard.source(local)
 
     @cached_property

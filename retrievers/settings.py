@@ -27,10 +27,26 @@ class BuildSettings:
     b: float = 0.75
 
     def __post_init__(self) -> None:
+        """Refuses what could only fail later, after everything was encoded.
+
+        Raises:
+            UsageError: naming the field, what was found and what was expected.
+        """
+        from unabridged.index.lexical.analyzer import Analyzer
+        from unabridged.index.lexical.variants import Formula
+
         if self.vector_dtype not in ("float32", "float16"):
             raise UsageError(f"vector_dtype is 'float32' or 'float16', got {self.vector_dtype!r}")
-        if not 0 < self.recall_target <= 1:
-            raise UsageError(f"recall_target lies in (0, 1], got {self.recall_target}")
+        for name, low, high in (("recall_target", 0.0, 1.0), ("k1", 0.0, 1000.0), ("b", 0.0, 1.0)):
+            value = getattr(self, name)
+            if (
+                not isinstance(value, (int, float))
+                or not low <= value <= high
+                or (name == "recall_target" and not value)
+            ):
+                raise UsageError(f"{name} is a number from {low:g} to {high:g}, got {value!r}")
+        Formula(self.bm25_variant, self.k1, self.b)
+        Analyzer(stopwords=self.stopwords, stemmer=self.stemmer).analyze("tried")
         if self.overflow is OverflowPolicy.AGGREGATE and self.level is not Level.DOC:
             raise UsageError(
                 f"overflow=aggregate keeps one vector per document, so level must be 'doc', got {self.level.value!r}. "

@@ -28,7 +28,7 @@ from unabridged.index.pieces import Piece
 from unabridged.index.shard import Record, Shard, ShardWriter, describe, shard_name
 from unabridged.retrievers.journal import Journal
 
-SHARD_DOCUMENTS = 131_072
+SHARD_DOCUMENTS = 65_536
 SHARD_SEGMENTS = 1 << 20
 SHARD_BYTES = 1 << 30
 """A shard is closed at the first unit that brings it to one of these: documents, segments, bytes of text."""
@@ -56,7 +56,7 @@ class Staging:
         self._check_identity(identity, generation)
         self.journal = Journal(self.work / "journal.jsonl")
         self.finished: list[dict[str, Any]] = []
-        self.failures: list[Failure] = []
+        self.failures: list[tuple[Failure, str]] = []
         self._done = (0, 0)
         self._writer: ShardWriter | None = None
         self._replay()
@@ -93,7 +93,7 @@ class Staging:
                 self._done = (0, 0)
             else:
                 self._done = (entry["documents"], entry["segments"])
-                self.failures.extend(Failure(**failure) for failure in entry["failed"])
+                self.failures.extend((Failure(**failure), key) for failure, key in entry["failed"])
         current = self.work / "shard"
         last = self.journal.entries[-1] if self.journal.entries else {}
         if "shard" in last:
@@ -135,8 +135,10 @@ class Staging:
             return Shard(self.index / "shards" / self.finished[number]["shard"]).piece(row)
         return self._open_writer().piece(row)
 
-    def add_unit(self, records: Sequence[Record], encoded: Encoded | None, failed: Sequence[Failure]) -> None:
-        """Writes one unit; when this returns it survives a kill."""
+    def add_unit(
+        self, records: Sequence[Record], encoded: Encoded | None, failed: Sequence[tuple[Failure, str]]
+    ) -> None:
+        """Writes one unit; when this returns it survives a kill.  ``failed`` has the content key of each text."""
         writer = self._open_writer()
         with disk_errors(writer.folder):
             if encoded is not None:
@@ -145,7 +147,7 @@ class Staging:
         self._done = (writer.documents, writer.segments)
         self.failures.extend(failed)
         self.journal.add(
-            {"documents": self._done[0], "segments": self._done[1], "failed": [asdict(failure) for failure in failed]}
+            {"documents": self._done[0], "segments": self._done[1], "failed": [[asdict(f), key] for f, key in failed]}
         )
         self._close_if_full(writer)
 

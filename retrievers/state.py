@@ -72,6 +72,11 @@ class IndexState:
             "counts": self.summary(),
         }
 
+    def content(self) -> dict[str, Any]:
+        """What makes two states the same index: everything but its age and the versions that wrote it."""
+        body = self.as_manifest()
+        return {name: value for name, value in body.items() if name not in ("generation", "versions")}
+
     @property
     def rows(self) -> int:
         """Documents in all shards, deleted ones included."""

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 from unabridged.corpora._streams import COMPRESSIONS, BrokenStream, head
 from unabridged.errors import MissingFile
+from unabridged.manifest import FORMAT
+from unabridged.manifest import NAME as MANIFEST
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +149,21 @@ def _why_not(entry: os.DirEntry[str]) -> str:
     if entry.name.startswith("."):
         return "hidden"
     if _is(entry.is_dir):
-        return "link" if entry.is_symlink() else ""  # links can form a circle
+        if entry.is_symlink():
+            return "link"  # links can form a circle
+        return "index" if _is_index(Path(entry.path)) else ""
     return "" if _is(entry.is_file) or entry.is_symlink() else "not-a-file"
+
+
+def _is_index(folder: Path) -> bool:
+    """Whether a folder is an index of ours, finished or being built: it may lie inside the corpus."""
+    manifest = folder / MANIFEST
+    if (folder / "work" / "identity.json").is_file():
+        return True
+    try:
+        return manifest.is_file() and f'"{FORMAT}"'.encode() in manifest.read_bytes()
+    except OSError:
+        return False
 
 
 def _is(question: Callable[[], bool]) -> bool:

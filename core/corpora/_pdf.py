@@ -109,8 +109,11 @@ def _run_worker(path: Path, pages: _Pages, options: Options) -> str:
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as worker:
+        lines: SimpleQueue[bytes] = SimpleQueue()
+        reader = threading.Thread(target=_pump, args=(worker, lines), name="pdf-pages", daemon=True)
+        reader.start()
         try:
-            for entry in _entries(worker, options.pdf_timeout):
+            for entry in _entries(lines, options.pdf_timeout):
                 if entry is None:
                     return f"no page for {options.pdf_timeout:g} s"
                 if not _take(entry, pages):
@@ -118,6 +121,7 @@ def _run_worker(path: Path, pages: _Pages, options: Options) -> str:
             worker.wait(options.pdf_timeout)
         finally:
             worker.kill()
+            reader.join()  # before the pipe is closed under it
     return "" if pages.done else f"the reader ended with code {worker.returncode} (limit {options.pdf_memory_mb} MB)"
 
 
@@ -136,20 +140,19 @@ def _take(entry: dict[str, Any], pages: _Pages) -> bool:
     return True
 
 
-def _entries(worker: subprocess.Popen[bytes], timeout: float) -> Iterator[dict[str, Any] | None]:
-    """The lines of a worker; None, as the last one, when it is silent for ``timeout`` seconds."""
-    queue: SimpleQueue[bytes] = SimpleQueue()
+def _pump(worker: subprocess.Popen[bytes], lines: SimpleQueue[bytes]) -> None:
+    """Moves the output of a worker into a queue, with an empty line at its end."""
+    if worker.stdout is not None:
+        for line in worker.stdout:
+            lines.put(line)
+    lines.put(b"")
 
-    def pump() -> None:
-        if worker.stdout is not None:
-            for line in worker.stdout:
-                queue.put(line)
-        queue.put(b"")
 
-    threading.Thread(target=pump, name="pdf-pages", daemon=True).start()
+def _entries(lines: SimpleQueue[bytes], timeout: float) -> Iterator[dict[str, Any] | None]:
+    """The entries of a worker; None, as the last one, when it is silent for ``timeout`` seconds."""
     while True:
         try:
-            line = queue.get(timeout=timeout)
+            line = lines.get(timeout=timeout)
         except Empty:
             yield None
             return

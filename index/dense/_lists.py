@@ -8,12 +8,12 @@ equal bytes and a moved folder opens.  The layout (``ilar``) follows ``write_Inv
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unabridged.contracts import Floats, Rows
 from unabridged.errors import RuntimeFailure
@@ -50,12 +50,12 @@ class PieceWriter:
         self._flush()
         header = self._header()
         sizes: Rows = np.add.reduce(np.stack(self._sizes), axis=0)
-        pieces = [np.memmap(path, dtype=np.uint8, mode="r") for path in self._paths]
-        with target.open("wb") as out:
+        with contextlib.ExitStack() as stack:
+            pieces = [stack.enter_context(path.open("rb")) for path in self._paths]
+            out = stack.enter_context(target.open("wb"))
             out.write(header)
             out.write(self._table(sizes))
             _join(out, pieces, self._sizes, self._code)
-        del pieces
         for path in self._paths:
             path.unlink()
 
@@ -98,16 +98,12 @@ class PieceWriter:
         return b"sprs" + np.array([len(table), *table], dtype="<u8").tobytes()
 
 
-def _join(out: BinaryIO, pieces: Sequence[NDArray[np.uint8]], sizes: list[Rows], code: int) -> None:
+def _join(out: BinaryIO, pieces: Sequence[BinaryIO], sizes: list[Rows], code: int) -> None:
     """Copies each list of all pieces, in the order of the pieces: all its codes, then all its row numbers."""
-    at = [0] * len(pieces)
     for number in range(len(sizes[0]) if sizes else 0):
         ids: list[bytes] = []
         for which, piece in enumerate(pieces):
             count = int(sizes[which][number])
-            middle = at[which] + count * code
-            end = middle + count * 8
-            out.write(piece[at[which] : middle].tobytes())
-            ids.append(piece[middle:end].tobytes())
-            at[which] = end
+            out.write(piece.read(count * code))
+            ids.append(piece.read(count * 8))
         out.write(b"".join(ids))

@@ -26,6 +26,12 @@ FILE = "base.faiss"
 CHUNK_ROWS = 16_384
 """Rows added at a time, whatever blocks come in: a graph depends on them, and equal data must give equal bytes."""
 
+CODE_POINTS = 65_536
+"""Rows that codes learn from at most: 256 for each of the 256 centres of a product quantizer's byte."""
+
+LEARN_NOTHING = ("Flat", "SQfp16", "SQbf16")
+"""Codes without a codebook or a range."""
+
 Blocks = Callable[[], Iterator[Floats]]
 
 
@@ -89,15 +95,16 @@ def _trained(sample: Floats, factory: str, metric: str, seed: int, workers: int)
     faiss = load_faiss()
     index = faiss.index_factory(sample.shape[1], factory, faiss_metric(as_metric(metric)))
     inner = wrapped(index)
-    kept = [_seed(part, seed) for part in inner]
+    _kept = [_seed(part, seed) for part in inner]  # FAISS holds bare pointers to some of these
     with training_kernels(), threads(workers):
         ivf = next((part for part in inner if isinstance(part, faiss.IndexIVF)), None)
         rotated = any(isinstance(part, faiss.IndexPreTransform) for part in inner)
-        if ivf is not None and not rotated and isinstance(faiss.downcast_index(ivf.quantizer), faiss.IndexHNSW):
-            _train_graph_of_lists(ivf, sample)
+        if ivf is not None and not rotated:
+            _train_lists(ivf, sample)
+            learns = parse(factory, sample.shape[1]).code not in LEARN_NOTHING
+            sample = sample[: CODE_POINTS if learns else 1]  # of the residuals that codes learn from FAISS makes a copy
         if len(sample):
             index.train(sample)
-    del kept
     return index
 
 
@@ -130,8 +137,8 @@ def _seed_rotation(rotation: Any, seed: int) -> Any:
     return quantizer
 
 
-def _train_graph_of_lists(ivf: Any, sample: Floats) -> None:
-    """Finds the centres with k-means and links them with one thread: a graph built by several is not repeatable."""
+def _train_lists(ivf: Any, sample: Floats) -> None:
+    """Finds the centres with k-means; a graph over them is linked with one thread, else it is not repeatable."""
     faiss = load_faiss()
     clustering = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
     clustering.train(sample, faiss.IndexFlat(ivf.d, ivf.metric_type))
@@ -195,14 +202,15 @@ def _sample(blocks: Blocks, n: int, dim: int, points: int, seed: int) -> Floats:
         return np.empty((0, dim), dtype=np.float32)
     if points >= n:
         return _joined(list(_chunks(blocks, n, dim)))
-    picked: list[Floats] = []
-    start = 0
+    picked = np.empty((int(1.05 * points) + CHUNK_ROWS, dim), dtype=np.float32)  # pages that stay empty cost nothing
+    start = count = 0
     limit = np.uint64(int(points / n * 2**64) - 1)
     for chunk in _chunks(blocks, n, dim):
         chosen = row_hash(np.arange(start, start + len(chunk), dtype=np.int64), seed) <= limit
-        picked.append(chunk[chosen])
-        start += len(chunk)
-    return np.concatenate(picked)
+        rows = chunk[chosen][: len(picked) - count]
+        picked[count : count + len(rows)] = rows
+        start, count = start + len(chunk), count + len(rows)
+    return picked[:count]
 
 
 def row_hash(rows: Rows, seed: int) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from unabridged.errors import UsageError
 
-PIECE_BYTES = 64 << 20
+PIECE_BYTES = 16 << 20
 """Bytes of codes that an inverted file collects in memory before they go to disk."""
 
 POINTS_PER_CENTROID = 32

@@ -178,6 +178,9 @@ def test_poisoned_documents_are_recorded_and_retried_alone(records, tmp_path):
     again = ub.build_index(items[:-1], encoder, folder).report
     assert encoder.encoded == ["POISON in the cup"]
     assert again["failed"] == 0
+    left = [json.loads(line)["id"] for line in (folder / "failed.jsonl").read_text().splitlines()]
+    assert left == ["empty"]  # this run did not see it
+    ub.build_index(items[:-1], HashingEncoder(), folder, delete_missing=True)
     assert not (folder / "failed.jsonl").exists()
 
 
@@ -295,3 +298,105 @@ def test_metadata_and_title_survive(tmp_path):
     index = ub.open_index(tmp_path / "ix")
     shard, row, _ = index.rows.locate(0)
     assert json.loads(shard.metadata(row)) == {"tags": ["x"], "title": "The title", "year": 1999}
+
+
+def test_a_document_that_became_unreadable_is_not_deleted(records, tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index(records, HashingEncoder(), folder)
+    broken = [*records[:2], {"_id": records[2]["_id"], "text": 7}]
+    report = ub.build_index(broken, HashingEncoder(), folder, delete_missing=True).report
+    assert (report["deleted"], report["failed"]) == (3, 1)
+    assert ub.open_index(folder).source(str(records[2]["_id"]))
+
+
+def test_nothing_is_deleted_while_an_item_has_lost_its_name(tmp_path):
+    path, folder = tmp_path / "c.jsonl", tmp_path / "ix"
+    path.write_text('{"_id": "a", "text": "one"}\n{"_id": "b", "text": "two"}\n')
+    ub.build_index(path, HashingEncoder(), folder)
+    path.write_text('{"_id": "a", "text": "one"}\n{"_id": "b", "te')
+    report = ub.build_index(path, HashingEncoder(), folder, delete_missing=True).report
+    assert (report["documents"], report["deleted"], report["missing_kept"], report["failed"]) == (2, 0, 1, 1)
+
+
+def test_an_update_that_cannot_be_encoded_keeps_the_old_version(records, tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index(records, HashingEncoder(), folder)
+    changed = [dict(r) for r in records]
+    changed[1]["text"] = "POISON"
+    report = ub.build_index(changed, HashingEncoder(fail_on="POISON"), folder, delete_missing=True).report
+    assert (report["documents"], report["added"], report["updated"], report["failed"]) == (len(records), 0, 0, 1)
+    assert ub.open_index(folder).source("with space") == f"{records[1]['title']} {records[1]['text']}"
+
+
+def test_a_corpus_that_differs_at_the_second_reading_is_not_committed(tmp_path):
+    class Once:
+        def __init__(self) -> None:
+            self.items = iter([Document("a", "one"), Document("b", "two")])
+
+        def __iter__(self):
+            return self.items
+
+    folder = tmp_path / "ix"
+    ub.build_index([{"_id": "x", "text": "kept"}], HashingEncoder(), folder)
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        ub.build_index(Once(), HashingEncoder(), folder, delete_missing=True)
+    assert [line.doc_id for line in ub.open_index(folder).ledger()] == ["x"]
+
+
+def test_metadata_that_json_cannot_hold_fails_its_document_only(records, tmp_path):
+    odd = [Document("odd", "text", metadata={"x": object()}), Document("fine", "text", metadata={"x": 1})]
+    report = ub.build_index(odd, HashingEncoder(), tmp_path / "ix").report
+    assert report["failed_reasons"] == {"metadata": 1}
+    assert report["documents"] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"k1": "x"}, {"k1": -5}, {"b": 9}, {"bm25_variant": "foo"}, {"stemmer": "klingon"}, {"recall_target": 0}],
+)
+def test_settings_that_could_only_fail_later_are_refused_at_once(records, tmp_path, options):
+    encoder = CountingEncoder()
+    with pytest.raises(UsageError):
+        ub.build_index(records, encoder, tmp_path / "ix", **options)
+    assert encoder.encoded == []
+
+
+@pytest.mark.parametrize("wrong", [{"a": 1}, Document("a", "b"), 7, None])
+def test_what_is_no_corpus_is_refused(wrong, tmp_path):
+    with pytest.raises(UsageError):
+        ub.build_index(wrong, HashingEncoder(), tmp_path / "ix")
+
+
+def test_only_the_options_that_are_given_are_compared_and_a_new_recipe_is_kept(records, tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index(records, HashingEncoder(window=16), folder, level="segment", k1=2.0)
+    index = ub.build_index(records, HashingEncoder(window=16), folder, recipe="hnsw")
+    assert index.report["index"]["recipe"].startswith("HNSW")
+    assert ub.open_index(folder).state.settings.recipe == "hnsw"
+    assert ub.open_index(folder).state.settings.k1 == 2.0
+
+
+def test_an_index_inside_its_corpus_does_not_index_itself(tmp_path):
+    (tmp_path / "a.txt").write_text("a text")
+    folder = tmp_path / "idx"
+    ub.build_index(ub.read_corpus(tmp_path), HashingEncoder(), folder)
+    report = ub.build_index(ub.read_corpus(tmp_path), HashingEncoder(), folder).report
+    assert report["documents"] == report["unchanged"] == 1
+    assert report["skipped"] == {"index": 1}
+
+
+def test_readers_of_the_generation_before_keep_their_files(records, tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index(records, HashingEncoder(), folder)
+    ub.build_index(records[:3], HashingEncoder(), folder, delete_missing=True)
+    reader = ub.open_index(folder)
+    compact(folder)
+    assert reader.search_one("w1 w2 title").hits
+
+
+def test_compaction_of_an_index_without_living_documents_empties_it(records, tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index(records, HashingEncoder(), folder)
+    ub.build_index([{"_id": "p", "text": "POISON"}], HashingEncoder(fail_on="POISON"), folder, delete_missing=True)
+    assert compact(folder)["removed"] == len(records)
+    assert ub.open_index(folder).state.rows == 0

@@ -31,7 +31,7 @@ def listed(folder: Path) -> list[str]:
 
 def test_every_file_of_the_folder_is_in_the_manifest_or_known(sound):
     extra = {p.relative_to(sound).as_posix() for p in sound.rglob("*") if p.is_file()} - set(listed(sound))
-    assert extra <= {"manifest.json", ".lock", "failed.jsonl"}
+    assert extra <= {"manifest.json", ".lock", ".verified", "failed.jsonl"}
 
 
 @pytest.mark.parametrize("cut", ["empty", "half", "last byte"])
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_seen_at_every_open(sound, tmp_path, cut):
             ub.open_index(tmp_path / "ix")
 
 
-def test_a_flipped_bit_in_any_file_is_found_by_verify(sound, tmp_path):
+def test_a_flipped_bit_in_any_file_is_found_at_open(sound, tmp_path):
     rng = random.Random(0)
     for name in listed(sound):
         shutil.rmtree(tmp_path / "ix", ignore_errors=True)
@@ -59,8 +59,9 @@ def test_a_flipped_bit_in_any_file_is_found_by_verify(sound, tmp_path):
             continue
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         (tmp_path / "ix" / name).write_bytes(data)
-        with pytest.raises(ManifestMismatch, match="SHA-256"):
-            ub.open_index(tmp_path / "ix", verify=True)
+        for verify in (None, True):
+            with pytest.raises(ManifestMismatch, match="SHA-256"):
+                ub.open_index(tmp_path / "ix", verify=verify)
 
 
 def test_a_missing_file_and_junk_at_the_end_are_seen(sound, tmp_path):

@@ -64,6 +64,7 @@ def in_child(action: Callable[[], None]) -> int:
 def files(folder: Path) -> dict[str, bytes]:
     """Every file by name; the list of failed items without its order, which is that of their discovery."""
     found = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    found.pop(".verified", None)  # times and inodes
     failed = found.pop("failed.jsonl", b"")
     return {**found, "failed.jsonl": b"".join(sorted(failed.splitlines(keepends=True)))}
 
@@ -248,3 +249,37 @@ def test_an_interrupt_keeps_finished_units(tmp_path, uninterrupted):
         ub.build_index(items(), Interrupted(window=32, fail_on="POISON"), folder)
     run(folder)
     assert files(folder) == uninterrupted
+
+
+@pytest.mark.parametrize("delete_missing", [False, True])
+def test_an_update_killed_anywhere_ends_in_the_bytes_of_one_that_was_not(tmp_path, delete_missing):
+    changed = [{**item, "text": f"{item['text']} and more"} if n % 2 else item for n, item in enumerate(items())][:35]
+
+    def update(folder: Path) -> None:
+        encoder = HashingEncoder(window=32, fail_on="POISON")
+        ub.build_index(changed, encoder, folder, delete_missing=delete_missing)
+
+    whole = tmp_path / "whole"
+    run(whole)
+    update(whole)
+    expected = files(whole)
+    number = 4
+    while True:
+        folder = tmp_path / str(number)
+        run(folder)
+        if in_child(dying_at("fsync", number, lambda folder=folder: update(folder))) == 0:
+            break
+        update(folder)
+        assert files(folder) == expected
+        number += 31
+    assert number > 4
+
+
+def test_a_text_that_was_mended_between_kill_and_restart_is_tried_again(tmp_path):
+    folder = tmp_path / "ix"
+    assert in_child(dying_at("fsync", 180, lambda: run(folder))) == -signal.SIGKILL
+    mended = items()
+    mended[17]["text"] = "no poison any more".replace("poison", "harm")
+    index = ub.build_index(mended, HashingEncoder(window=32, fail_on="POISON"), folder)
+    assert "d 17" in {line.doc_id for line in index.ledger()}
+    assert index.report["failed_reasons"] == {"empty": 1}
