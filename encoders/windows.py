@@ -64,13 +64,14 @@ def split(text: str, offsets: Rows, capacity: int, overlap: int = 0) -> Windows:
     cutter = _Cutter(text, offsets)
     ranges: list[tuple[int, int]] = []
     spans: list[tuple[int, int]] = []
-    first, start = 0, 0
+    first, start, cut = 0, 0, 0
     while total - first > capacity:
-        cut, end = cutter.cut(first, _aim(first, total, capacity), capacity)
+        # With an overlap the balanced last windows could end where the one before ended: each must bring a token.
+        cut, end = cutter.cut(max(first, cut), max(cut + 1, _aim(first, total, capacity)), first, capacity)
         end = max(start, end)
         ranges.append((first, cut))
         spans.append((start, end))
-        first = cutter.restart(cut, overlap)
+        first = max(first + 1, cutter.restart(cut, overlap))
         start = end if first == cut else cutter.character(first)
     ranges.append((first, total))
     spans.append((start, len(text)))
@@ -126,13 +127,16 @@ class _Cutter:
         self.starts: Rows = np.maximum.accumulate(np.clip(offsets[:, 0], 0, len(text)))
         self.ends: Rows = np.clip(offsets[:, 1], 0, len(text))
 
-    def cut(self, first: int, last: int, capacity: int) -> tuple[int, int]:
-        """The token before which the window ``[first, last)`` ends, and its character; at least half a window on."""
-        low = max(first + 1, last - capacity // 4)
+    def cut(self, after: int, last: int, first: int, capacity: int) -> tuple[int, int]:
+        """The token before which the window from ``first`` to ``last`` at most ends, and its character.
+
+        It lies behind the token ``after``, and where the text allows at least half a window on.
+        """
+        low = max(after + 1, last - capacity // 4)
         ranks, characters = self.rank(low, last)
         best = int(ranks.max())
         if best < WORD:
-            half = max(first + 1, min(last, first + (capacity + 1) // 2))
+            half = max(after + 1, min(last, first + (capacity + 1) // 2))
             if half < low:
                 low = half
                 ranks, characters = self.rank(low, last)
