@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.apps.loading import load_corpus, load_for
-from unabridged.apps.output import Output, emit, say
+from unabridged.apps.output import Output, counted, emit, say
 from unabridged.apps.progress import duration, progress
 from unabridged.errors import EXIT_PARTIAL
 from unabridged.retrievers.api import settings_from
@@ -55,9 +55,9 @@ def describe(report: BuildReport, out: Path) -> str:
             "and may be them; mend those and run the same command again"
         )
     if report.skipped:
-        lines.append("left aside: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(report.skipped.items())))
+        lines.append(f"left aside: {counted(report.skipped)}")
     if report.failed:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.failed_reasons.items()))
+        reasons = counted(report.failed_reasons)
         lines.append(
             f"{report.failed:,} items failed ({reasons}); listed in {out / FAILED_NAME}, retried by the same command"
         )

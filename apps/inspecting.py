@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 from unabridged.apps.output import Output, emit, say
-from unabridged.manifest import NAME, load_manifest
-from unabridged.retrievers.failures import FAILED_NAME
+from unabridged.manifest import NAME
+from unabridged.retrievers.failures import read_failures
 from unabridged.retrievers.opened import Index
 
 
@@ -15,7 +16,6 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
     """Prints what the manifest says; with ``verify`` after checking every byte."""
     index = Index(folder, verify=verify or None)
     state = index.state
-    failed = folder / FAILED_NAME
     size = sum(int(facts["bytes"]) for facts in state.files().values()) + (folder / NAME).stat().st_size
     body = {
         **state.summary(),
@@ -31,7 +31,7 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
         "versions": dict(state.versions),
         "generation": state.generation,
         "manifest": load_checksum(folder),
-        "failed": sum(1 for _ in failed.open("rb")) if failed.is_file() else 0,
+        "failed": len(read_failures(folder)),
         "verified": verify,
     }
     if output is Output.JSON:
@@ -52,8 +52,5 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
 
 
 def load_checksum(folder: Path) -> str:
-    """The checksum of a manifest that was found to be sound."""
-    import json
-
-    load_manifest(folder)
+    """The checksum of a manifest that opening the index has found to be sound."""
     return str(json.loads((folder / NAME).read_bytes())["checksum"])

@@ -22,6 +22,11 @@ class Output(str, Enum):
     JSON = "json"
 
 
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by reason, as people read them: ``2 empty, 1 malformed-json``."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
+
+
 def emit(value: Mapping[str, Any]) -> None:
     """Prints one JSON object on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.apps.loading import load_corpus
-from unabridged.apps.output import Output, emit, say
+from unabridged.apps.output import Output, counted, emit, say
 from unabridged.apps.progress import duration
 from unabridged.encoders.load import load_encoder
 from unabridged.retrievers.api import settings_from
@@ -36,7 +36,7 @@ def run_plan(
     else:
         say(describe(plan, disk.free))
         if skipped := skipped_of(corpus):
-            say("left aside: " + ", ".join(f"{n:,} {reason}" for reason, n in sorted(skipped.items())))
+            say(f"left aside: {counted(skipped)}")
 
 
 def describe(plan: Plan, free: int) -> str:
@@ -50,8 +50,7 @@ def describe(plan: Plan, free: int) -> str:
         + ("time unknown for this encoder" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
     ]
     if plan.failed:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(plan.failed_reasons.items()))
-        lines.append(f"{plan.failed:,} items cannot be read ({reasons})")
+        lines.append(f"{plan.failed:,} items cannot be read ({counted(plan.failed_reasons)})")
     return "\n".join(lines)
 
 

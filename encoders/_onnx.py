@@ -19,6 +19,7 @@ from unabridged.contracts import JSON, Floats, Rows
 from unabridged.encoders import _quant
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed_weights import read_weights, why_not
+from unabridged.encoders.backend import FLOAT32_FACTS
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class OnnxBackend:
     def facts(self) -> Mapping[str, JSON]:
         """In float32 those of the torch backend, which gives the same vectors to rounding."""
         if self._precision == "float32":
-            return {"backend": "torch", "precision": "float32"}
+            return FLOAT32_FACTS
         return {"backend": "onnx", "precision": "int8", "scheme": _quant.SCHEME}
 
     @cached_property

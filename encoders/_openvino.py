@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged._extras import require
-from unabridged.contracts import JSON, Rows
+from unabridged.contracts import Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed import equal_lengths
 from unabridged.encoders._torch import TorchBackend
+from unabridged.encoders.backend import Float32OnCpu
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Float32OnCpu):
     """A model of transformers behind :class:`unabridged.encoders.backend.Backend`; loads at the first batch."""
 
     def __init__(
@@ -36,21 +36,6 @@ class OpenVinoBackend:
             raise UsageError(f"The openvino backend computes in float32 on the cpu; got {precision} on {device}.")
         self._torch = TorchBackend(folder, device="cpu", trust_remote_code=trust_remote_code)
 
-    @property
-    def device(self) -> str:
-        """Always ``cpu``."""
-        return "cpu"
-
-    @property
-    def precision(self) -> str:
-        """Always ``float32``; the library is told so, since its default on newer CPUs is bfloat16."""
-        return "float32"
-
-    @property
-    def facts(self) -> Mapping[str, JSON]:
-        """Those of the torch backend in float32, which gives the same vectors to rounding."""
-        return self._torch.facts
-
     @cached_property
     def _model(self) -> Any:
         import torch
@@ -62,6 +47,7 @@ class OpenVinoBackend:
             # The library traces with torch.jit.trace: deprecated, and it warns of every size that is looked at.
             warnings.simplefilter("ignore")
             converted = openvino.convert_model(model, example_input=(sample, sample))
+        # Said outright, since the library's default on newer CPUs is bfloat16.
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         return openvino.Core().compile_model(converted, "CPU", options)
 

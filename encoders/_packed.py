@@ -15,7 +15,7 @@ Letters::
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged._extras import require
-from unabridged.contracts import JSON, Rows
+from unabridged.contracts import Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed_weights import Weights, read_weights, why_not
+from unabridged.encoders.backend import Float32OnCpu
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ PIECE_TOKENS = 512
 """Tokens per piece: one window of a BERT-like model; what a core works on stays near its cache."""
 
 
-class PackedBackend:
+class PackedBackend(Float32OnCpu):
     """A BERT-like model behind :class:`unabridged.encoders.backend.Backend`; loads at the first batch."""
 
     def __init__(
@@ -52,21 +53,6 @@ class PackedBackend:
         if (reason := why_not(folder)) is not None:
             raise UsageError(f"The packed backend cannot run {folder.source}: {reason}. Use backend='torch'.")
         self._folder = folder
-
-    @property
-    def device(self) -> str:
-        """Always ``cpu``."""
-        return "cpu"
-
-    @property
-    def precision(self) -> str:
-        """Always ``float32``."""
-        return "float32"
-
-    @property
-    def facts(self) -> Mapping[str, JSON]:
-        """Those of the torch backend in float32, which gives the same vectors to rounding."""
-        return {"backend": "torch", "precision": "float32"}
 
     @cached_property
     def _model(self) -> _Model:

@@ -23,6 +23,29 @@ if TYPE_CHECKING:
     import torch
 
 
+FLOAT32_FACTS: Mapping[str, JSON] = {"backend": "torch", "precision": "float32"}
+"""What every float32 backend states: they agree to rounding and share one vector space."""
+
+
+class Float32OnCpu:
+    """What backends have in common that compute in float32 on the CPU and nowhere else."""
+
+    @property
+    def device(self) -> str:
+        """Always ``cpu``."""
+        return "cpu"
+
+    @property
+    def precision(self) -> str:
+        """Always ``float32``."""
+        return "float32"
+
+    @property
+    def facts(self) -> Mapping[str, JSON]:
+        """Those of the torch backend in float32, which gives the same vectors to rounding."""
+        return FLOAT32_FACTS
+
+
 @runtime_checkable
 class Backend(Protocol):
     """Packed token ids to packed hidden states.

@@ -17,6 +17,7 @@ import numpy as np
 
 from unabridged.contracts import Corpus, Encoder, Mask, Passport
 from unabridged.corpora import Scan, scan
+from unabridged.encoders.load import check_passport
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.files import disk_errors
 from unabridged.index.shard import ShardWriter
@@ -28,7 +29,7 @@ from unabridged.retrievers.fill import Counts, Filler, repeated_keys
 from unabridged.retrievers.known import Known
 from unabridged.retrievers.lexical import write_lexical
 from unabridged.retrievers.lock import locked
-from unabridged.retrievers.settings import BuildSettings, check_passport, check_same, work_identity
+from unabridged.retrievers.settings import BuildSettings, check_same, work_identity
 from unabridged.retrievers.staging import Staging
 from unabridged.retrievers.state import IndexState
 from unabridged.retrievers.units import encode_with

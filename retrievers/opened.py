@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Rows, Span
+from unabridged.encoders.load import check_passport
 from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
 from unabridged.index.lexical.searcher import LexicalIndex
 from unabridged.index.shard import LEXICAL
@@ -29,7 +30,6 @@ from unabridged.retrievers.ranking import Ranking
 from unabridged.retrievers.result import Mode, SearchResult
 from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
-from unabridged.retrievers.settings import check_passport
 from unabridged.retrievers.state import IndexState
 from unabridged.retrievers.verified import check_files
 

@@ -91,17 +91,3 @@ def check_same(stored: BuildSettings, given: BuildSettings) -> None:
                 f"The index was built with {name}={value!r} and is now asked for {name}={found!r}. Leave the option "
                 "out to keep the index as it is, or build into another folder."
             )
-
-
-def check_passport(stored: Passport, found: Passport) -> None:
-    """Raises when ``found`` is another encoder than the one of the index, naming the first difference."""
-    if stored.fingerprint == found.fingerprint:
-        return
-    names = sorted({*stored.facts, *found.facts})
-    differing = [name for name in names if stored.facts.get(name) != found.facts.get(name)]
-    first = differing[0] if differing else "fingerprint"
-    raise PassportMismatch(
-        f"The index was built with encoder {stored.fingerprint[:16]} ({stored.source}), the encoder at hand is "
-        f"{found.fingerprint[:16]} ({found.source}). First difference: {first} is {found.facts.get(first)!r}, the "
-        f"index has {stored.facts.get(first)!r}. Use the encoder of the index, or build into another folder."
-    )

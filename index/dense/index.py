@@ -81,9 +81,8 @@ class DenseIndex:
         if self.base is None or exact or possible <= max(k, SPARSE_SHARE * m if allow is not None else 0):
             return self.exact.search(floats, k, allow)
         hits = self._search_base(self.base, floats, k, None if allow is None else allow[:m], params)
-        short = (
-            np.flatnonzero(hits.rows[:, k - 1] < 0) if complete else np.zeros(0, np.int64)
-        )  # possible > k, so a full line was to be had
+        lacking = hits.rows[:, k - 1] < 0  # possible > k, so a full line was to be had
+        short = np.flatnonzero(lacking & complete)
         if len(short):
             found = self.exact.search(floats[short], k, allow, within=(0, m))
             hits.rows[short], hits.scores[short] = found.rows, found.scores
