@@ -1,7 +1,8 @@
 """Recall of an approximate base, measured while an index is built, in memory that does not grow with it.
 
 Maps count as memory of the process for as long as they are open, and a measurement touches much of a file.
-So stored vectors are read row by row, and the base is opened afresh for every few queries.
+So stored vectors are read row by row, and the lists of an inverted file are visited section by section, by all
+queries at once, with the file opened afresh for each.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from unabridged.contracts import NO_HIT, Floats, Hits, Mask, Rows
-from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, tune
+from unabridged.contracts import NO_HIT, Floats, Hits, Rows
+from unabridged.index.dense import DenseIndex, ExactVectors, tune
+from unabridged.index.dense.sections import SectionedBase
 from unabridged.index.npy import HEADER
 
 Blocks = Callable[[], Iterator[Floats]]
@@ -24,8 +26,6 @@ RECALL_SAMPLE = 200
 """Stored vectors, at a fixed stride, that stand in for queries."""
 NOISE = 0.3
 """Length of the noise added to a unit vector, so that it is not its own answer."""
-MAPPED_SHARE = 1 / 16
-"""Part of an inverted file that the queries between two openings may touch."""
 
 
 class _FileVectors(ExactVectors):
@@ -61,33 +61,11 @@ class _FileVectors(ExactVectors):
         return out
 
 
-class _ReopenedBase(FaissBase):
-    """A base whose map is opened anew for every few queries, which gives its pages back."""
-
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        opened = FaissBase.open(folder, facts)
-        super().__init__(opened._index, opened._factory, opened.settings)
-        self._place = (folder, facts)
-
-    def search(
-        self, queries: Floats, k: int, *, allow: Mask | None = None, params: Mapping[str, int] | None = None
-    ) -> Hits:
-        """As :meth:`FaissBase.search`."""
-        parts = []
-        probes = {**self.settings, **(params or {})}.get("nprobe", 0)
-        lists = self.knobs.get("nprobe", 0)
-        size = max(1, int(MAPPED_SHARE * lists / probes)) if probes else len(queries)
-        for start in range(0, len(queries), size):
-            base = FaissBase.open(*self._place)
-            parts.append(base.search(queries[start : start + size], k, allow=allow, params=params))
-        return Hits(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
-
-
 def measure(
     folder: Path, facts: Mapping[str, Any], paths: Sequence[Path], blocks: Blocks, dtype: str, target: float
 ) -> tuple[dict[str, Any], float]:
     """The facts with search settings that reach the recall target on a sample, and the recall they reach."""
-    index = DenseIndex(_ReopenedBase(folder, facts), _FileVectors(paths, int(facts["dim"]), dtype))
+    index = DenseIndex(SectionedBase(folder, facts), _FileVectors(paths, int(facts["dim"]), dtype))
     queries = sample_queries(blocks, len(index))
     tuned = tune(index, queries, target, k=RECALL_K, truth=exact_top(queries, blocks, RECALL_K))
     return {**facts, "search": dict(tuned.search)}, round(tuned.recall, 4)
