@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unabridged.contracts import JSON, Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.backend import Backend
+from unabridged.encoders.extension import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +28,13 @@ class AutoBackend:
     """
 
     def __init__(
-        self, folder: ModelFolder, *, device: str | None = None, precision: str, trust_remote_code: bool = False
+        self,
+        folder: ModelFolder,
+        *,
+        device: str | None = None,
+        precision: str,
+        trust_remote_code: bool = False,
+        plan: Plan = NO_PLAN,
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
@@ -35,13 +42,20 @@ class AutoBackend:
         self._device = device
         self.precision = precision
         self._trust_remote_code = trust_remote_code
+        self._plan = plan
 
     @cached_property
     def chosen(self) -> Backend:
         """The backend, not yet loaded."""
         from unabridged.encoders._choose import choose_backend
 
-        return choose_backend(self._folder, self._device, self.precision, trust_remote_code=self._trust_remote_code)
+        return choose_backend(
+            self._folder,
+            self._device,
+            self.precision,
+            trust_remote_code=self._trust_remote_code,
+            plan=self._plan,
+        )
 
     @property
     def device(self) -> str:

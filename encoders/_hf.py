@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.contracts import JSON
+from unabridged.encoders._extension_file import SavedExtension, read_extension, read_json
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
+from unabridged.encoders.extension import Positions
 from unabridged.errors import MissingFile, UsageError, ValidationError
 
 _POOLING_NAMES = {
@@ -52,6 +54,39 @@ _OFFSET_MODELS = {
     "longformer",
 }
 """Model types whose position matrix has ``padding_idx + 1`` rows in front that no token uses."""
+
+_ABSOLUTE_MODELS = {
+    "albert",
+    "bert",
+    "camembert",
+    "distilbert",
+    "electra",
+    "mpnet",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+}
+"""Model types with one learned vector per position, in a module called ``position_embeddings``."""
+_ROTARY_MODELS = {
+    "eurobert",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gte",
+    "jina_embeddings_v3",
+    "llama",
+    "mistral",
+    "modernbert",
+    "new",
+    "nomic_bert",
+    "qwen2",
+    "qwen3",
+}
+"""Model types that turn queries and keys by their position; others are known by what config.json says of it."""
+_ROTARY_KEYS = ("rope_parameters", "rope_theta", "global_rope_theta", "rotary_emb_base", "rotary_emb_fraction")
+_RELATIVE_MODELS = {"t5", "mt5", "umt5", "longt5"}
+_CAUSAL_MODELS = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"}
 
 _VOLATILE = {
     "_name_or_path",
@@ -108,6 +143,8 @@ class ModelFolder:
     """The window the folder asks for, specials included."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
+    saved: SavedExtension | None = None
+    """The context extension that the folder was saved with."""
 
     @property
     def model_type(self) -> str:
@@ -135,9 +172,34 @@ class ModelFolder:
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
             value = self.config.get(key)
             if isinstance(value, int) and value > 0:
-                offset = int(self.config.get("pad_token_id", 1)) + 1 if self.model_type in _OFFSET_MODELS else 0
-                return value - offset
+                return value - self.first_position
         return None
+
+    @property
+    def positions(self) -> Positions:
+        """How the model knows where a token stands."""
+        stated = self.config.get("position_embedding_type", "absolute")
+        if stated in ("rope", "rotary"):
+            return Positions.ROTARY
+        if self.model_type in _RELATIVE_MODELS:
+            return Positions.RELATIVE
+        if self.model_type in _ABSOLUTE_MODELS:
+            return Positions.ABSOLUTE if stated == "absolute" else Positions.UNKNOWN
+        if self.model_type in _ROTARY_MODELS or any(self.config.get(key) for key in _ROTARY_KEYS):
+            return Positions.ROTARY
+        return Positions.UNKNOWN
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        if self.config.get("is_causal") is False or self.config.get("use_bidirectional_attention"):
+            return False
+        return self.model_type in _CAUSAL_MODELS
+
+    @property
+    def first_position(self) -> int:
+        """The row of the position matrix that the first token takes; rows before it belong to padding."""
+        return int(self.config.get("pad_token_id", 1)) + 1 if self.model_type in _OFFSET_MODELS else 0
 
     @property
     def window(self) -> int:
@@ -198,7 +260,8 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
 
     :class:`MissingFile` if there is no model; :class:`ValidationError` for a module that is not understood.
     """
-    modules = _modules(root)
+    saved_extension = read_extension(root)
+    modules = _modules(root) if saved_extension is None or not saved_extension.modules else saved_extension.modules
     path = root / modules[0]["path"] if modules else root
     if not (path / "config.json").is_file():
         raise MissingFile(
@@ -227,6 +290,7 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
         stated_window=_stated_window(path, settings),
         prompts=prompts,
         default_prompt=prompts.get(default, "") if default else "",
+        saved=saved_extension,
     )
 
 
@@ -253,17 +317,6 @@ def weight_files(folder: Path) -> list[Path]:
                 )
             return [folder / shard for shard in shards]
     raise MissingFile(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin, whole or in shards.")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``; :class:`ValidationError` if it holds anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValidationError(f"{path} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValidationError(f"{path} should hold a JSON object and holds {type(value).__name__}.")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

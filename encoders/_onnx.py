@@ -20,6 +20,7 @@ from unabridged.encoders import _quant
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed_weights import read_weights, why_not
 from unabridged.encoders.backend import FLOAT32_FACTS
+from unabridged.encoders.extension import NO_PLAN, LogN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ class OnnxBackend:
         device: str | None = None,
         precision: str = "float32",
         trust_remote_code: bool = False,
+        plan: Plan = NO_PLAN,
     ) -> None:
         if (device or "cpu") != "cpu" or precision not in PRECISIONS:
             known = " and ".join(PRECISIONS)
             raise UsageError(f"The onnx backend computes in {known} on the cpu; got {precision} on {device}.")
-        if (reason := unfit(folder)) is not None:
+        if (reason := unfit(folder, plan)) is not None:
             raise UsageError(f"The onnx backend cannot run {folder.source}: {reason}. Use backend='torch'.")
         self._folder = folder
+        self._plan = plan
         self._precision = precision
 
     @property
@@ -69,7 +72,7 @@ class OnnxBackend:
 
     @cached_property
     def _model(self) -> _Model:
-        return _Model(self._folder, self._precision)
+        return _Model(self._folder, self._precision, self._plan)
 
     def hidden(self, ids: NDArray[np.int32], offsets: Rows) -> torch.Tensor:
         """The last hidden states ``(T, H)`` float32 of the sequences in ``ids`` ``(T,)``."""
@@ -83,10 +86,11 @@ class OnnxBackend:
 class _Model:
     """Embedding matrices in numpy, the layers in one onnxruntime session that all threads share."""
 
-    def __init__(self, folder: ModelFolder, precision: str) -> None:
+    def __init__(self, folder: ModelFolder, precision: str, plan: Plan) -> None:
         from unabridged.encoders._onnx_graph import build
 
-        weights = read_weights(folder)
+        self._plan = plan
+        weights = read_weights(folder).sharpened(plan.temperature)
         self._session = _session(build(weights, int8=precision == "int8"))
         # The layers live in the session now; only what comes before them is kept here.
         self._words, self._positions = weights.words, weights.positions
@@ -95,7 +99,12 @@ class _Model:
     def embed(self, ids: NDArray[np.int32], offsets: Rows) -> Floats:
         """Word plus position plus type vectors ``(T, H)``, before the first LayerNorm."""
         embedded: Floats = self._words[ids]
-        embedded += self._positions[self._rows.position_rows(ids, offsets)]
+        rows = self._rows.position_rows(ids, offsets, self._plan)
+        embedded += self._positions[rows.low]
+        if rows.between is not None:
+            tokens = np.flatnonzero(rows.between)
+            low, part = rows.low[tokens], rows.between[tokens, None]
+            embedded[tokens] += (self._positions[low + 1] - self._positions[low]) * part
         return embedded
 
     def run(self, states: Floats, offsets: Rows, threads: int) -> None:
@@ -115,8 +124,10 @@ class _Model:
                 pass
 
 
-def unfit(folder: ModelFolder) -> str | None:
-    """Why this backend cannot compute ``folder``'s model, for people; None if it can.  Reads no weights."""
+def unfit(folder: ModelFolder, plan: Plan = NO_PLAN) -> str | None:
+    """Why this backend cannot compute ``folder``'s model by ``plan``, for people; None if it can.  Reads no weights."""
+    if plan.logn is not LogN.OFF:
+        return "its attention has one scale for all lengths, and logn has one for each"
     if folder.config.get("model_type") == "mpnet":
         return "its attention takes no bias by relative position"
     return why_not(folder)

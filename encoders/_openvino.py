@@ -15,6 +15,7 @@ from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed import equal_lengths
 from unabridged.encoders._torch import TorchBackend
 from unabridged.encoders.backend import Float32OnCpu
+from unabridged.encoders.extension import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +32,15 @@ class OpenVinoBackend(Float32OnCpu):
         device: str | None = None,
         precision: str = "float32",
         trust_remote_code: bool = False,
+        plan: Plan = NO_PLAN,
     ) -> None:
         if (device or "cpu") != "cpu" or precision != "float32":
             raise UsageError(f"The openvino backend computes in float32 on the cpu; got {precision} on {device}.")
+        if plan.changes_model:
+            raise UsageError(
+                "The openvino backend computes models as they are, without context extension other than pcw, "
+                "temperature or logn. Use backend='auto', 'packed' or 'torch'."
+            )
         self._torch = TorchBackend(folder, device="cpu", trust_remote_code=trust_remote_code)
 
     @cached_property

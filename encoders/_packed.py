@@ -27,7 +27,9 @@ from unabridged._extras import require
 from unabridged.contracts import Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._packed_weights import Weights, read_weights, why_not
+from unabridged.encoders._rows import MatrixRows
 from unabridged.encoders.backend import Float32OnCpu
+from unabridged.encoders.extension import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,29 +49,31 @@ class PackedBackend(Float32OnCpu):
         device: str | None = None,
         precision: str = "float32",
         trust_remote_code: bool = False,
+        plan: Plan = NO_PLAN,
     ) -> None:
         if (device or "cpu") != "cpu" or precision != "float32":
             raise UsageError(f"The packed backend computes in float32 on the cpu; got {precision} on {device}.")
         if (reason := why_not(folder)) is not None:
             raise UsageError(f"The packed backend cannot run {folder.source}: {reason}. Use backend='torch'.")
         self._folder = folder
+        self._plan = plan
 
     @cached_property
     def _model(self) -> _Model:
-        return _Model(read_weights(self._folder))
+        return _Model(read_weights(self._folder), self._plan)
 
     def hidden(self, ids: NDArray[np.int32], offsets: Rows) -> torch.Tensor:
         """The last hidden states ``(T, H)`` float32 of the sequences in ``ids`` ``(T,)``."""
         empty = _torch().empty
         model = self._model
-        rows = model.weights.position_rows(ids, offsets)
+        rows = model.weights.position_rows(ids, offsets, self._plan)
         out: torch.Tensor = empty(len(ids), model.weights.width)
 
         def one(piece: tuple[int, int]) -> None:
             first, last = piece
             start, end = int(offsets[first]), int(offsets[last])
             with _torch().inference_mode():
-                model.run(ids[start:end], rows[start:end], offsets[first : last + 1] - start, out[start:end])
+                model.run(ids[start:end], rows.slice(start, end), offsets[first : last + 1] - start, out[start:end])
 
         each_on_one_thread(one, list(pieces(offsets, PIECE_TOKENS)))
         return out
@@ -78,21 +82,22 @@ class PackedBackend(Float32OnCpu):
 class _Model:
     """The weights as tensors, and one forward pass."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, plan: Plan = NO_PLAN) -> None:
         torch = _torch()
         self.weights = weights
+        self._plan = plan
         self._layers = [_tensors(layer) for layer in weights.layers]
         self._words = torch.from_numpy(weights.words)
         self._positions = torch.from_numpy(weights.positions)
         self._norm = _tensors(weights.norm)
         self._bias: Any = None
 
-    def run(self, ids: NDArray[np.int32], rows: Rows, offsets: Rows, out: torch.Tensor) -> None:
+    def run(self, ids: NDArray[np.int32], rows: MatrixRows, offsets: Rows, out: torch.Tensor) -> None:
         """Writes the hidden states of one piece into ``out`` ``(T, H)``."""
         functional = _torch().nn.functional
         eps, width = self.weights.eps, (self.weights.width,)
         x = self._words[_torch().from_numpy(ids.astype(np.int64))]
-        x += self._positions[_torch().from_numpy(rows)]
+        self._add_positions(x, rows)
         x = functional.layer_norm(x, width, *self._norm, eps)
         groups = list(equal_lengths(offsets))
         for qkv, project, attention_norm, up, down, norm in self._layers:
@@ -101,6 +106,17 @@ class _Model:
             inner = functional.gelu(functional.linear(x, *up), approximate=self.weights.approximate)
             x = functional.layer_norm(functional.linear(inner, *down).add_(x), width, *norm, eps)
         out.copy_(x)
+
+    def _add_positions(self, x: torch.Tensor, rows: MatrixRows) -> None:
+        """Adds each token's position vector to ``x`` ``(T, H)``; between two rows their weighted mean."""
+        torch = _torch()
+        x += self._positions[torch.from_numpy(rows.low)]
+        if rows.between is None:
+            return
+        tokens = np.flatnonzero(rows.between)
+        low, part = torch.from_numpy(rows.low[tokens]), torch.from_numpy(rows.between[tokens])
+        step = self._positions[low + 1] - self._positions[low]
+        x.index_add_(0, torch.from_numpy(tokens), step.mul_(part[:, None]))
 
     def _attend(self, qkv: torch.Tensor, groups: Sequence[tuple[int, int, int]]) -> torch.Tensor:
         """Attention of each sequence to itself: ``(T, 3H)`` to ``(T, H)``."""
@@ -111,18 +127,29 @@ class _Model:
         for start, count, length in groups:
             end = start + count * length
             q, k, v = qkv[start:end].view(count, length, 3, heads, -1).permute(2, 0, 3, 1, 4)
-            result = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self._relative(length))
+            result = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=self._relative(length), scale=self._scale(length, q.shape[-1])
+            )
             mixed[start:end].view(count, length, heads, -1).copy_(result.transpose(1, 2))
         return mixed
 
+    def _scale(self, length: int, width: int) -> float | None:
+        """What scores are multiplied by in a sequence of ``length`` tokens; None is the usual ``1 / sqrt(width)``."""
+        factor = float(self._plan.query_factor(length)) if self._plan.changes_attention else 1.0
+        return None if factor == 1.0 else factor / math.sqrt(width)
+
     def _relative(self, length: int) -> Any:
-        """MPNet's bias by relative position ``(1, A, length, length)``, kept at the longest length seen."""
+        """MPNet's bias by relative position ``(1, A, length, length)``, kept at the longest length seen.
+
+        Divided by the temperature as the scores are; log-n is for queries alone.
+        """
         if self.weights.relative is None:
             return None
         if self._bias is None or self._bias.shape[-1] < length:
             torch = _torch()
             rows = torch.from_numpy(relative_buckets(length, len(self.weights.relative)))
-            self._bias = torch.from_numpy(self.weights.relative)[rows].permute(2, 0, 1).contiguous()[None]
+            bias = torch.from_numpy(self.weights.relative) / self._plan.temperature
+            self._bias = bias[rows].permute(2, 0, 1).contiguous()[None]
         return self._bias[:, :, :length, :length]
 
 

@@ -12,13 +12,15 @@ Letters::
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.contracts import Floats, Rows
 from unabridged.encoders._hf import ModelFolder, weight_files
+from unabridged.encoders._rows import MatrixRows, counted, counted_without_pads, planned
+from unabridged.encoders.extension import NO_PLAN, Plan
 
 ACTIVATIONS: Mapping[str, str] = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """``hidden_act`` of config.json -> ``approximate`` of torch's gelu."""
@@ -76,16 +78,20 @@ class Weights:
         """H."""
         return int(self.words.shape[1])
 
-    def position_rows(self, ids: NDArray[np.int32], offsets: Rows) -> Rows:
-        """Row ``(T,)`` of :attr:`positions` for each token; as the model's own code counts them."""
-        lengths = np.diff(offsets)
-        starts = np.repeat(offsets[:-1], lengths)
-        if self.pad is None:
-            return np.arange(len(ids), dtype=np.int64) - starts + self.first_position
-        real = ids != self.pad
-        counted = np.cumsum(real)
-        before = counted[starts] - real[starts]
-        return np.where(real, counted - before + self.pad, self.pad).astype(np.int64)
+    def position_rows(self, ids: NDArray[np.int32], offsets: Rows, plan: Plan = NO_PLAN) -> MatrixRows:
+        """The rows of :attr:`positions` that each token takes; counted as the model's own code does."""
+        places = counted(offsets) if self.pad is None else counted_without_pads(ids, offsets, self.pad)
+        return planned(plan, places, offsets, self.first_position)
+
+    def sharpened(self, temperature: float) -> Weights:
+        """The same with every attention score divided by ``temperature``: queries are, and MPNet's bias is."""
+        if temperature == 1.0:
+            return self
+        return replace(
+            self,
+            layers=tuple(replace(layer, qkv=_cooled(layer.qkv, temperature)) for layer in self.layers),
+            relative=None if self.relative is None else (self.relative / temperature).astype(np.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,13 @@ def read_weights(folder: ModelFolder) -> Weights:
         pad=pad,
         relative=tensors.get("encoder.relative_attention_bias.weight") if kind == "mpnet" else None,
     )
+
+
+def _cooled(qkv: Linear, temperature: float) -> Linear:
+    """Query rows divided in float64 and rounded once; keys and values as they are."""
+    scale = np.ones(len(qkv.bias))
+    scale[: len(scale) // 3] = 1.0 / temperature
+    return Linear((qkv.weight * scale[:, None]).astype(np.float32), (qkv.bias * scale).astype(np.float32))
 
 
 def _tensors(folder: ModelFolder) -> dict[str, Floats]:

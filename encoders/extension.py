@@ -18,15 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 
 from unabridged.contracts import JSON
 from unabridged.encoders import positions
 from unabridged.encoders.positions import Places
-from unabridged.errors import UsageError
+from unabridged.errors import UsageError, ValidationError
 
 
 class Method(str, Enum):
@@ -47,6 +48,15 @@ class LogN(str, Enum):
     PER_SEQUENCE = "per_sequence"
     PER_POSITION = "per_position"
     """Causal models only: by the number of tokens that a token can see."""
+
+
+class Weighting(str, Enum):
+    """What a chunk counts in the mean of a PCW vector."""
+
+    UNIFORM = "uniform"
+    """Every chunk the same, as the authors have it."""
+    NEW_TOKENS = "new_tokens"
+    """By the tokens that no chunk before it has read: the last one is moved left and reads some twice."""
 
 
 class Positions(str, Enum):
@@ -92,11 +102,39 @@ class Extension:
     logn: LogN = LogN.OFF
     temperature: float = 1.0
     """Attention scores are divided by this; below 1 is sharper."""
+    pcw_weights: Weighting = Weighting.UNIFORM
+    pcw_normalize: bool = False
+    """PCW: give every chunk the norm 1 before the mean (the authors do not)."""
+    rows_per_position: int = 1
+    """A fact of folders whose positions were tuned: rows of the matrix for each trained position."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, JSON]) -> Extension:
+        """What :meth:`as_json` wrote; :class:`ValidationError` for a name or a value that it cannot have written."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValidationError(f"An extension has no {', '.join(unknown)}.")
+        read: dict[str, JSON] = dict(values)
+        for name, kind in (("method", Method), ("logn", LogN), ("pcw_weights", Weighting)):
+            if read.get(name) is not None:
+                read[name] = choice(kind, read[name], name)
+        return cls(**read)
+
+    def as_json(self) -> dict[str, JSON]:
+        """The fields that differ from their defaults."""
+        default = Extension()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in values.items()
+            if value != getattr(default, name)
+        }
 
     @property
     def is_none(self) -> bool:
         """Whether nothing changes."""
-        return self.method is None and self.logn is LogN.OFF and self.temperature == 1.0
+        plain = self.logn is LogN.OFF and self.temperature == 1.0 and self.rows_per_position == 1
+        return self.method is None and plain
 
     def plan(self, kind: Positions, limit: int | None, *, causal: bool = False, source: str = "the model") -> Plan:
         """The settings in full for a model whose positions are of ``kind`` and number ``limit``.
@@ -106,6 +144,12 @@ class Extension:
                 temperature that is not a positive finite number, or a parameter of another method.
         """
         _check_temperature(self.temperature)
+        changes_attention = self.temperature != 1.0 or self.logn is not LogN.OFF
+        if kind is Positions.UNKNOWN and changes_attention:
+            raise UsageError(
+                f"Unknown attention: temperature and logn need a model whose attention is known here, and {source} is "
+                "none. Leave both out; extend='pcw' works with any model."
+            )
         if self.logn is LogN.PER_POSITION and not causal:
             raise UsageError(
                 f"logn='per_position' is for causal models, and {source} reads both ways; use per_sequence."
@@ -114,6 +158,7 @@ class Extension:
         if original is None:
             if self.method is not None or self.logn is not LogN.OFF:
                 raise UsageError(f"{source} states no trained length; pass original_tokens.")
+            self._refuse_strays(())
             return Plan(None, 0, 0, temperature=self.temperature)
         if original < 2 or (limit is not None and kind is Positions.ABSOLUTE and original > limit):
             raise UsageError(f"original_tokens must be from 2 to the {limit} positions of {source}, got {original}.")
@@ -121,7 +166,9 @@ class Extension:
             self._refuse_strays(())
             if self.target_tokens is not None:
                 raise UsageError("target_tokens needs a method: extend='pi', for example.")
-            return Plan(None, original, original, logn=self.logn, temperature=self.temperature)
+            if self.is_none:
+                return NO_PLAN
+            return self._common(None, original, original)
         return self._extended(self.method, kind, original, source)
 
     def _extended(self, method: Method, kind: Positions, original: int, source: str) -> Plan:
@@ -138,7 +185,7 @@ class Extension:
             raise UsageError(f"target_tokens={target} is not above the trained length of {source}, {original} tokens.")
         self._refuse_strays(_PARAMETERS.get(method, ()))
         scale = positions.ratio(target, original)
-        plan = Plan(method, original, target, logn=self.logn, temperature=self.temperature, scale=scale)
+        plan = self._common(method, original, target).changed(scale=scale)
         if method is Method.SELFEXTEND:
             return plan.changed(**_neighbourhood(self.group, self.neighbours, scale, original, target))
         if method is Method.NTK:
@@ -146,7 +193,11 @@ class Extension:
             if not (math.isfinite(factor) and factor >= 1):
                 raise UsageError(f"base_factor must be a number of at least 1, got {factor}.")
             return plan.changed(base_factor=float(factor), long_only=self.long_only)
-        return plan.changed(dynamic=self.dynamic)
+        return plan.changed(dynamic=self.dynamic, pcw_weights=self.pcw_weights, pcw_normalize=self.pcw_normalize)
+
+    def _common(self, method: Method | None, original: int, target: int) -> Plan:
+        settings = {"logn": self.logn, "temperature": float(self.temperature)}
+        return Plan(method, original, target, rows_per_position=self.rows_per_position, **settings)
 
     def _refuse_strays(self, own: tuple[str, ...]) -> None:
         default = Extension()
@@ -156,6 +207,7 @@ class Extension:
 
 
 _PARAMETERS: Mapping[Method, tuple[str, ...]] = {
+    Method.PCW: ("pcw_weights", "pcw_normalize"),
     Method.PI: ("dynamic",),
     Method.NTK: ("base_factor", "long_only"),
     Method.SELFEXTEND: ("group", "neighbours"),
@@ -184,24 +236,34 @@ class Plan:
     long_only: bool = False
     logn: LogN = LogN.OFF
     temperature: float = 1.0
+    pcw_weights: Weighting = Weighting.UNIFORM
+    pcw_normalize: bool = False
     rows_per_position: int = 1
     """Absolute positions: rows that the folder's matrix has for each trained position; s where they were tuned."""
 
     def changed(self, **values: JSON) -> Plan:
         """The same with some fields replaced."""
-        from dataclasses import replace
-
         return replace(self, **values)
 
     @property
     def is_none(self) -> bool:
         """Whether the model computes as it always did."""
-        return self.method is None and self.logn is LogN.OFF and self.temperature == 1.0
+        return self.method is None and not self.changes_model
 
     @property
     def changes_model(self) -> bool:
         """Whether a forward pass differs; PCW alone is a matter of windows and their mean."""
-        return self.logn is not LogN.OFF or self.temperature != 1.0 or self.method not in (None, Method.PCW)
+        return self.changes_attention or self.changes_positions or self.method in (Method.NTK, Method.SELFEXTEND)
+
+    @property
+    def changes_attention(self) -> bool:
+        """Whether queries are scaled."""
+        return self.logn is not LogN.OFF or self.temperature != 1.0
+
+    @property
+    def changes_positions(self) -> bool:
+        """Whether some tokens take another row of a position matrix, or another whole angle."""
+        return self.rows_per_position != 1 or self.method in (Method.GP, Method.RP, Method.PI)
 
     def is_long(self, length: int) -> bool:
         """Whether a sequence of ``length`` tokens is beyond the trained length."""
@@ -221,6 +283,21 @@ class Plan:
             scale = positions.ratio(length, self.original) if self.dynamic else self.scale
             return positions.interpolated(length, self.original, scale)
         return positions.plain(length)
+
+    def rows(self, length: int) -> Places:
+        """Absolute positions: the matrix row of each token, ``(L,)`` float64, a fraction between two rows.
+
+        Without the rows that belong to padding.  Positions beyond the last trained one take its row; where rows
+        were tuned they take the last row.
+        """
+        places = self.places(length)
+        if self.method is None or self.method is Method.PCW:
+            return places * self.rows_per_position
+        # 1/3 of a position times 3 rows is one row, also where the product is not exact.
+        rows = places * self.rows_per_position
+        whole = np.rint(rows)
+        rows = np.where(np.abs(rows - whole) < 1e-6, whole, rows)
+        return np.minimum(rows, self.original * self.rows_per_position - 1)
 
     def base(self, length: int) -> float:
         """What the rotary base is multiplied by for a sequence of ``length`` tokens."""
@@ -249,10 +326,19 @@ class Plan:
     @property
     def facts(self) -> Mapping[str, JSON]:
         """All that changes a vector, as JSON, for the passport."""
-        values = asdict(self)
-        values["method"] = None if self.method is None else self.method.value
-        values["logn"] = self.logn.value
-        return values
+        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+
+
+C = TypeVar("C", bound=Enum)
+
+
+def choice(kind: type[C], value: JSON, name: str) -> C:
+    """The member of ``kind`` with this value; :class:`ValidationError` that lists all of them."""
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(member.value) for member in kind)
+        raise ValidationError(f"Unknown {name} {value!r}; choose one of {known}.") from None
 
 
 NO_PLAN = Plan(None, 0, 0)
