@@ -31,6 +31,9 @@ MINIMUM = (1, 15)
 BLAS_THRESHOLD = 20
 """Queries from which training uses BLAS; the wheels say 128,000, which trains about nine times slower."""
 
+BLAS_BLOCK = 1024
+"""Training rows compared with the centres at once; the wheels say 4,096, a table of 16 MiB that is no faster."""
+
 SMALL_WORK = 1 << 26
 """Multiply-adds (5 to 10 ms of one core) up to which a team of threads is not worth waking.  On a busy machine
 two threads took 38 ms for 12 queries over 2,000 x 32 where one took 1.8: idle threads spin."""
@@ -108,7 +111,7 @@ def faiss_facts() -> Mapping[str, JSON]:
 
 @contextmanager
 def training_kernels() -> Iterator[None]:
-    """Lets FAISS train with BLAS inside the block, and restores its threshold at the end, also after an error.
+    """Lets FAISS train with BLAS in small blocks, and restores its settings at the end, also after an error.
 
     The threshold is one number for the whole process, so only one builder at a time gets in.  Searches that
     run meanwhile in other threads may differ in the last bit of a candidate's score; final scores do not,
@@ -117,11 +120,14 @@ def training_kernels() -> Iterator[None]:
     faiss = load_faiss()
     with _TRAINING:
         before = int(faiss.cvar.distance_compute_blas_threshold)
+        block = int(faiss.cvar.distance_compute_blas_query_bs)
         faiss.cvar.distance_compute_blas_threshold = min(before, BLAS_THRESHOLD)
+        faiss.cvar.distance_compute_blas_query_bs = min(block, BLAS_BLOCK)
         try:
             yield
         finally:
             faiss.cvar.distance_compute_blas_threshold = before
+            faiss.cvar.distance_compute_blas_query_bs = block
 
 
 @contextmanager

@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.index.lexical import layout
-from unabridged.index.lexical.runs import BLOCK, Run
+from unabridged.index.lexical.runs import Run
 from unabridged.index.npy import ArrayFile, BlobFile
+
+BLOCK = 1 << 16
+"""Postings merged at once: with all temporaries about 5 MB."""
 
 _TERMS = 4096
 

@@ -115,6 +115,12 @@ class Inverter:
             added += len(ids)
         return added
 
+    def finish(self) -> list[Run]:
+        """All runs; what is held is spilled and its memory given back, so that a merge can have it."""
+        self.spill()
+        self._keys = np.empty(0, np.uint64)
+        return self.runs
+
     def spill(self) -> None:
         """Writes what is held as one run and forgets it."""
         if not self._size:

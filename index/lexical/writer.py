@@ -107,10 +107,10 @@ class LexicalWriter:
             raise UsageError(f"the writer of {self._folder} is already finished")
         with disk_errors(self._folder):
             self._flush()
-            self._inverter.spill()
+            runs = self._inverter.finish()
             self.discard()
             documents = layout.map_file(self._folder / layout.DOCUMENTS, "uint32", (self._segments,))
-            terms, postings, kind = merge_runs(self._folder, self._inverter.runs, documents)
+            terms, postings, kind = merge_runs(self._folder, runs, documents)
             meta: dict[str, JSON] = {
                 "format": layout.FORMAT,
                 "version": layout.VERSION,
