@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,15 @@ from numpy.typing import NDArray
 from unabridged._extras import require
 from unabridged.contracts import JSON, Rows
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.extension import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+    from unabridged.encoders._extended import Extended
+
+    Forward = Callable[[NDArray[np.int32], Rows], torch.Tensor]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -31,6 +36,7 @@ class TorchBackend:
         device: str | None = None,
         precision: str = "float32",
         trust_remote_code: bool = False,
+        plan: Plan = NO_PLAN,
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"The torch backend computes in {', '.join(PRECISIONS)}; got precision={precision!r}.")
@@ -38,6 +44,7 @@ class TorchBackend:
         self._device = device
         self._precision = precision
         self._trust = trust_remote_code
+        self._plan = plan
 
     @cached_property
     def device(self) -> str:
@@ -54,23 +61,46 @@ class TorchBackend:
         """Device and thread count are left out: they change vectors by rounding only."""
         return {"backend": "torch", "precision": self._precision}
 
-    @cached_property
+    @property
     def model(self) -> Any:
-        """The loaded model in evaluation mode, on its device."""
+        """The loaded model in evaluation mode, on its device, extended where there is a plan."""
+        return self._loaded[0]
+
+    @property
+    def extended(self) -> Extended | None:
+        """What was exchanged in the model; None without a plan that changes it."""
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Extended | None]:
         transformers = require("transformers", extra="torch", purpose="transformer encoders")
+        where = {"trust_remote_code": self._trust, "local_files_only": True}
+        path = str(self._folder.path)
+        config = {}
+        if self._plan.changes_model:
+            from unabridged.encoders._extended import Extended, without_short_window
+
+            config["config"] = without_short_window(transformers.AutoConfig.from_pretrained(path, **where), self._plan)
         with quiet(transformers):
             model = transformers.AutoModel.from_pretrained(
-                str(self._folder.path),
-                dtype=getattr(_torch(), self._precision),
-                trust_remote_code=self._trust,
-                local_files_only=True,
+                path, dtype=getattr(_torch(), self._precision), **config, **where
             )
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
-        return model.to(self.device).eval()
+        model = model.to(self.device).eval()
+        return model, Extended(model, self._plan, self._folder) if self._plan.changes_model else None
 
     def hidden(self, ids: NDArray[np.int32], offsets: Rows) -> torch.Tensor:
         """The last hidden states ``(T, H)`` float32; padded to the longest sequence inside, and nowhere else."""
+        import torch
+
+        extended = self.extended
+        with torch.inference_mode():
+            if extended is None:
+                return self._forward(ids, offsets)
+            return _by_group(extended, ids, offsets, self._forward)
+
+    def _forward(self, ids: NDArray[np.int32], offsets: Rows) -> torch.Tensor:
         import torch
 
         lengths = np.diff(offsets)
@@ -78,15 +108,31 @@ class TorchBackend:
         padded = np.full((len(lengths), longest), int(self._folder.config.get("pad_token_id") or 0), dtype=np.int64)
         real = np.arange(longest) < lengths[:, None]
         padded[real] = ids
-        model = self.model
-        with torch.inference_mode():
-            tokens = torch.from_numpy(padded).to(self.device)
-            # Without padding there is no mask, and attention takes its faster path.
-            mask = None if bool(real.all()) else torch.from_numpy(real).to(self.device)
-            extra = {} if mask is None else {"attention_mask": mask.long()}
-            states = model(input_ids=tokens, **extra).last_hidden_state
-            packed: torch.Tensor = states.reshape(-1, states.shape[-1]) if mask is None else states[mask]
-            return packed.float()
+        tokens = torch.from_numpy(padded).to(self.device)
+        # Without padding there is no mask, and attention takes its faster path.
+        mask = None if bool(real.all()) else torch.from_numpy(real).to(self.device)
+        extra = {} if mask is None else {"attention_mask": mask.long()}
+        states = self.model(input_ids=tokens, **extra).last_hidden_state
+        packed: torch.Tensor = states.reshape(-1, states.shape[-1]) if mask is None else states[mask]
+        return packed.float()
+
+
+def _by_group(extended: Extended, ids: NDArray[np.int32], offsets: Rows, forward: Forward) -> torch.Tensor:
+    """The batch in the groups that an extended model runs together, put together again."""
+    import torch
+
+    lengths = np.diff(offsets)
+    groups = extended.groups(lengths)
+    if len(groups) == 1:
+        with extended.reading(lengths):
+            return forward(ids, offsets)
+    tokens = [np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows]) for rows in groups]
+    parts = []
+    for rows, places in zip(groups, tokens, strict=True):
+        with extended.reading(lengths[rows]):
+            parts.append(forward(ids[places], np.concatenate(([0], np.cumsum(lengths[rows])))))
+    order = torch.from_numpy(np.argsort(np.concatenate(tokens))).to(parts[0].device)
+    return torch.cat(parts)[order]
 
 
 def best_device() -> str:
