@@ -1,0 +1,1 @@
+"""Long documents with known evidence: pure functions of their parameters and a seed, without any download."""
