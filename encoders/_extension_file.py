@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.encoders.extension import Extension
-from unabridged.errors import MissingFile, ValidationError
+from unabridged.errors import MissingFile, UsageError, ValidationError
 
 EXTENSION_NAME = "unabridged_extension.json"
 FORMAT = 1
@@ -50,7 +50,7 @@ def read_extension(folder: Path) -> SavedExtension | None:
         raise ValidationError(f"{path} holds {unknown}, which this version does not understand. Update unabridged.")
     try:
         extension = Extension.from_json(content.get("extension") or {})
-    except ValidationError as error:
+    except UsageError as error:
         raise ValidationError(f"{path}: {error}") from error
     return SavedExtension(extension, tuple(content.get("modules") or ()), content.get("max_tokens"))
 

@@ -14,7 +14,7 @@ Everything that is not understood is refused by name: a module left out would gi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 from unabridged.contracts import JSON
 from unabridged.encoders._extension_file import SavedExtension, read_extension, read_json
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
-from unabridged.encoders.extension import Positions
+from unabridged.encoders.extension import Extension, Plan, Positions
 from unabridged.errors import MissingFile, UsageError, ValidationError
 
 _POOLING_NAMES = {
@@ -196,6 +196,11 @@ class ModelFolder:
             return False
         return self.model_type in _CAUSAL_MODELS
 
+    def plan(self, extension: Extension) -> Plan:
+        """``extension`` in full for this model; :class:`UsageError` where the two do not fit."""
+        source = f"{self.source} (a model of type {self.model_type!r})"
+        return extension.plan(self.positions, self.limit, causal=self.causal, source=source)
+
     @property
     def first_position(self) -> int:
         """The row of the position matrix that the first token takes; rows before it belong to padding."""
@@ -329,7 +334,7 @@ class _Chain:
     normalize: bool = False
 
     @classmethod
-    def read(cls, root: Path, modules: list[dict[str, str]]) -> _Chain:
+    def read(cls, root: Path, modules: Sequence[Mapping[str, str]]) -> _Chain:
         """The chain that modules.json lists; mean pooling for a plain folder, as sentence-transformers has it."""
         if not modules:
             return cls()

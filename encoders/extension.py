@@ -18,66 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TypeVar
-
-import numpy as np
 
 from unabridged.contracts import JSON
 from unabridged.encoders import positions
-from unabridged.encoders.positions import Places
+from unabridged.encoders.methods import FITS, LogN, Method, Positions, Weighting, ntk_factor
+from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.errors import UsageError, ValidationError
 
-
-class Method(str, Enum):
-    """A way to read beyond the trained length."""
-
-    PCW = "pcw"
-    GP = "gp"
-    RP = "rp"
-    PI = "pi"
-    NTK = "ntk"
-    SELFEXTEND = "selfextend"
-
-
-class LogN(str, Enum):
-    """Whether queries grow with the logarithm of the length."""
-
-    OFF = "off"
-    PER_SEQUENCE = "per_sequence"
-    PER_POSITION = "per_position"
-    """Causal models only: by the number of tokens that a token can see."""
-
-
-class Weighting(str, Enum):
-    """What a chunk counts in the mean of a PCW vector."""
-
-    UNIFORM = "uniform"
-    """Every chunk the same, as the authors have it."""
-    NEW_TOKENS = "new_tokens"
-    """By the tokens that no chunk before it has read: the last one is moved left and reads some twice."""
-
-
-class Positions(str, Enum):
-    """How a model knows where a token stands."""
-
-    ABSOLUTE = "absolute"
-    ROTARY = "rotary"
-    RELATIVE = "relative"
-    UNKNOWN = "unknown"
-
-
-FITS: Mapping[Positions, tuple[Method, ...]] = {
-    Positions.ABSOLUTE: (Method.PCW, Method.GP, Method.RP, Method.PI),
-    Positions.ROTARY: (Method.PCW, Method.GP, Method.PI, Method.NTK, Method.SELFEXTEND),
-    Positions.RELATIVE: (Method.PCW,),
-    Positions.UNKNOWN: (Method.PCW,),
-}
-"""The methods that each kind of positions can take."""
-
-NTK_FACTORS: Mapping[int, float] = {2: 3.0, 4: 5.0, 8: 10.0}
-"""Published multipliers of the rotary base by scale (LongEmbed, table 6); others are interpolated in log space."""
+__all__ = ["NO_EXTENSION", "NO_PLAN", "Extension", "LogN", "Method", "Plan", "Positions", "Weighting", "ntk_factor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,24 +60,34 @@ class Extension:
 
     @classmethod
     def from_json(cls, values: Mapping[str, JSON]) -> Extension:
-        """What :meth:`as_json` wrote; :class:`ValidationError` for a name or a value that it cannot have written."""
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        """What :meth:`as_json` wrote; :class:`UsageError` for a name or a value that it cannot have written."""
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ValidationError(f"An extension has no {', '.join(unknown)}.")
-        read: dict[str, JSON] = dict(values)
-        for name, kind in (("method", Method), ("logn", LogN), ("pcw_weights", Weighting)):
-            if read.get(name) is not None:
-                read[name] = choice(kind, read[name], name)
-        return cls(**read)
+            raise UsageError(f"An extension has no {', '.join(unknown)}; it has {', '.join(known)}.")
+        return cls(**{name: _read(name, value) for name, value in values.items() if value is not None})
+
+    def changed(self, values: Mapping[str, JSON]) -> Extension:
+        """The same with some fields replaced.
+
+        Another method starts from nothing but the trained length and the rows of the matrix.
+        :class:`UsageError` as for :meth:`from_json`.
+        """
+        new = Extension.from_json(values)
+        if not values:
+            return self
+        if "method" in values and new.method is not self.method:
+            kept = {"original_tokens": self.original_tokens, "rows_per_position": self.rows_per_position}
+            return Extension.from_json({**kept, **values})
+        return Extension.from_json({**self.as_json(), **values})
 
     def as_json(self) -> dict[str, JSON]:
         """The fields that differ from their defaults."""
-        default = Extension()
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: value.value if isinstance(value, Enum) else value
             for name, value in values.items()
-            if value != getattr(default, name)
+            if value != getattr(NO_EXTENSION, name)
         }
 
     @property
@@ -162,6 +122,11 @@ class Extension:
             return Plan(None, 0, 0, temperature=self.temperature)
         if original < 2 or (limit is not None and kind is Positions.ABSOLUTE and original > limit):
             raise UsageError(f"original_tokens must be from 2 to the {limit} positions of {source}, got {original}.")
+        if limit is not None and original * self.rows_per_position > limit:
+            raise ValidationError(
+                f"{source} has {limit} positions, and {self.rows_per_position} rows for each of {original} tokens need "
+                f"{original * self.rows_per_position}."
+            )
         if self.method is None:
             self._refuse_strays(())
             if self.target_tokens is not None:
@@ -196,15 +161,23 @@ class Extension:
         return plan.changed(dynamic=self.dynamic, pcw_weights=self.pcw_weights, pcw_normalize=self.pcw_normalize)
 
     def _common(self, method: Method | None, original: int, target: int) -> Plan:
-        settings = {"logn": self.logn, "temperature": float(self.temperature)}
-        return Plan(method, original, target, rows_per_position=self.rows_per_position, **settings)
+        return Plan(
+            method,
+            original,
+            target,
+            logn=self.logn,
+            temperature=float(self.temperature),
+            rows_per_position=self.rows_per_position,
+        )
 
     def _refuse_strays(self, own: tuple[str, ...]) -> None:
-        default = Extension()
         for name, method in _OWNER.items():
-            if name not in own and getattr(self, name) != getattr(default, name):
+            if name not in own and getattr(self, name) != getattr(NO_EXTENSION, name):
                 raise UsageError(f"{name} belongs to extend={method.value!r}, and that was not asked for.")
 
+
+NO_EXTENSION = Extension()
+"""The model as it is."""
 
 _PARAMETERS: Mapping[Method, tuple[str, ...]] = {
     Method.PCW: ("pcw_weights", "pcw_normalize"),
@@ -215,145 +188,24 @@ _PARAMETERS: Mapping[Method, tuple[str, ...]] = {
 _OWNER: Mapping[str, Method] = {name: method for method, names in _PARAMETERS.items() for name in names}
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """An extension with every number settled: what backends compute with and what the passport records.
-
-    ``method`` None with ``original`` 0 is no extension; temperature and log-n may still differ from nothing.
-    """
-
-    method: Method | None
-    original: int
-    """Lo."""
-    target: int
-    """Lt."""
-    scale: int = 1
-    """s."""
-    dynamic: bool = False
-    group: int = 1
-    neighbours: int = 0
-    base_factor: float = 1.0
-    long_only: bool = False
-    logn: LogN = LogN.OFF
-    temperature: float = 1.0
-    pcw_weights: Weighting = Weighting.UNIFORM
-    pcw_normalize: bool = False
-    rows_per_position: int = 1
-    """Absolute positions: rows that the folder's matrix has for each trained position; s where they were tuned."""
-
-    def changed(self, **values: JSON) -> Plan:
-        """The same with some fields replaced."""
-        return replace(self, **values)
-
-    @property
-    def is_none(self) -> bool:
-        """Whether the model computes as it always did."""
-        return self.method is None and not self.changes_model
-
-    @property
-    def changes_model(self) -> bool:
-        """Whether a forward pass differs; PCW alone is a matter of windows and their mean."""
-        return self.changes_attention or self.changes_positions or self.method in (Method.NTK, Method.SELFEXTEND)
-
-    @property
-    def changes_attention(self) -> bool:
-        """Whether queries are scaled."""
-        return self.logn is not LogN.OFF or self.temperature != 1.0
-
-    @property
-    def changes_positions(self) -> bool:
-        """Whether some tokens take another row of a position matrix, or another whole angle."""
-        return self.rows_per_position != 1 or self.method in (Method.GP, Method.RP, Method.PI)
-
-    def is_long(self, length: int) -> bool:
-        """Whether a sequence of ``length`` tokens is beyond the trained length."""
-        return length > self.original
-
-    def places(self, length: int) -> Places:
-        """The position of each token, ``(L,)`` float64, in units of trained positions.
-
-        SelfExtend and NTK keep ordinary positions here; what they change is in :meth:`neighbourhood` and
-        :meth:`base`.
-        """
-        if self.method is Method.GP:
-            return positions.grouped(length, self.original)
-        if self.method is Method.RP:
-            return positions.recurrent(length, self.original)
-        if self.method is Method.PI:
-            scale = positions.ratio(length, self.original) if self.dynamic else self.scale
-            return positions.interpolated(length, self.original, scale)
-        return positions.plain(length)
-
-    def rows(self, length: int) -> Places:
-        """Absolute positions: the matrix row of each token, ``(L,)`` float64, a fraction between two rows.
-
-        Without the rows that belong to padding.  Positions beyond the last trained one take its row; where rows
-        were tuned they take the last row.
-        """
-        places = self.places(length)
-        if self.method is None or self.method is Method.PCW:
-            return places * self.rows_per_position
-        # 1/3 of a position times 3 rows is one row, also where the product is not exact.
-        rows = places * self.rows_per_position
-        whole = np.rint(rows)
-        rows = np.where(np.abs(rows - whole) < 1e-6, whole, rows)
-        return np.minimum(rows, self.original * self.rows_per_position - 1)
-
-    def base(self, length: int) -> float:
-        """What the rotary base is multiplied by for a sequence of ``length`` tokens."""
-        if self.method is not Method.NTK or (self.long_only and not self.is_long(length)):
-            return 1.0
-        return self.base_factor
-
-    def neighbourhood(self, length: int) -> tuple[int, int] | None:
-        """SelfExtend's ``(g, w)`` for a sequence of ``length`` tokens; None where attention is the ordinary one."""
-        if self.method is not Method.SELFEXTEND or not self.is_long(length):
-            return None
-        return self.group, self.neighbours
-
-    def query_factor(self, length: int) -> float | Places:
-        """What queries are multiplied by: log-n over temperature; a number, or ``(L,)`` under ``per_position``."""
-        if self.logn is LogN.PER_SEQUENCE:
-            return positions.log_scale(length, self.original) / self.temperature
-        if self.logn is LogN.PER_POSITION:
-            return positions.log_scales(length, self.original) / self.temperature
-        return 1.0 / self.temperature
-
-    def factors(self, lengths: np.ndarray) -> Places:
-        """:meth:`query_factor` of several sequences, ``(B,)``; for ``off`` and ``per_sequence``."""
-        return np.array([self.query_factor(int(length)) for length in lengths], dtype=np.float64)
-
-    @property
-    def facts(self) -> Mapping[str, JSON]:
-        """All that changes a vector, as JSON, for the passport."""
-        return {name: value.value if isinstance(value, Enum) else value for name, value in asdict(self).items()}
+_KINDS: Mapping[str, type[Enum]] = {"method": Method, "logn": LogN, "pcw_weights": Weighting}
+_SWITCHES = ("dynamic", "long_only", "pcw_normalize")
+_FRACTIONS = ("temperature", "base_factor")
 
 
-C = TypeVar("C", bound=Enum)
-
-
-def choice(kind: type[C], value: JSON, name: str) -> C:
-    """The member of ``kind`` with this value; :class:`ValidationError` that lists all of them."""
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(str(member.value) for member in kind)
-        raise ValidationError(f"Unknown {name} {value!r}; choose one of {known}.") from None
-
-
-NO_PLAN = Plan(None, 0, 0)
-"""The model as it is."""
-
-
-def ntk_factor(scale: int) -> float:
-    """The multiplier of the rotary base for ``scale``: published for 2, 4 and 8, between and beyond them log-log."""
-    if scale in NTK_FACTORS:
-        return NTK_FACTORS[scale]
-    known = sorted(NTK_FACTORS)
-    low = max((k for k in known[:-1] if k <= scale), default=known[0])
-    high = known[known.index(low) + 1]
-    slope = math.log(NTK_FACTORS[high] / NTK_FACTORS[low]) / math.log(high / low)
-    return float(NTK_FACTORS[low] * (scale / low) ** slope)
+def _read(name: str, value: JSON) -> JSON:
+    """One field of an extension from JSON, or the value itself where it is one already."""
+    if name in _KINDS:
+        try:
+            return _KINDS[name](value)
+        except ValueError:
+            known = ", ".join(str(member.value) for member in _KINDS[name])
+            raise UsageError(f"Unknown {name} {value!r}; choose one of {known}.") from None
+    expected: type | tuple[type, ...] = bool if name in _SWITCHES else (int, float) if name in _FRACTIONS else int
+    if not isinstance(value, expected) or isinstance(value, bool) != (name in _SWITCHES):
+        kind = "true or false" if name in _SWITCHES else "a number" if name in _FRACTIONS else "a whole number"
+        raise UsageError(f"{name} must be {kind}, got {value!r}.")
+    return value
 
 
 def _neighbourhood(

@@ -8,6 +8,7 @@ from typing import Any
 
 from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.extension import NO_EXTENSION, Extension
 from unabridged.errors import PassportMismatch, UsageError
 
 HASHING = "hashing"
@@ -18,7 +19,7 @@ BACKENDS: Mapping[str, tuple[str, str]] = {
     "onnx": ("_onnx", "OnnxBackend"),
     "openvino": ("_openvino", "OpenVinoBackend"),
 }
-"""Name -> module and class; every class is built as ``Backend(folder, device=, precision=, trust_remote_code=)``."""
+"""Name -> module and class, built as ``Backend(folder, device=, precision=, trust_remote_code=, plan=)``."""
 
 
 def load_encoder(  # noqa: PLR0913  the one front door: each option is documented on the part that it reaches
@@ -38,6 +39,17 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     network: bool = False,
     trust_remote_code: bool = False,
     batch_tokens: int | None = None,
+    extension: Extension | Mapping[str, JSON] | None = None,
+    extend: str | None = None,
+    target_tokens: int | None = None,
+    original_tokens: int | None = None,
+    temperature: float | None = None,
+    logn: str | None = None,
+    dynamic: bool | None = None,
+    group: int | None = None,
+    neighbours: int | None = None,
+    base_factor: float | None = None,
+    long_only: bool | None = None,
 ) -> Encoder:
     """The encoder called ``name``; neither torch nor weights are loaded before the first vector is asked for.
 
@@ -47,28 +59,50 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     ``backend="auto"`` is the fastest one for model, device and precision.
     With several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
+
+    From ``extend`` on, the options are fields of :class:`~unabridged.encoders.extension.Extension` (``extend`` is its
+    ``method``): how to read beyond the trained length.  ``extension`` is all of them in one, or a mapping of some.
+    What is given changes what the folder was saved with; an ``Extension`` replaces it.
     """
     from unabridged.encoders._resolve import resolve
     from unabridged.encoders.transformer import Settings, TransformerEncoder
 
+    asked = {
+        "method": extend,
+        "target_tokens": target_tokens,
+        "original_tokens": original_tokens,
+        "temperature": temperature,
+        "logn": logn,
+        "dynamic": dynamic,
+        "group": group,
+        "neighbours": neighbours,
+        "base_factor": base_factor,
+        "long_only": long_only,
+    }
     if isinstance(name, str) and name.partition(":")[0] == HASHING:
+        if extension is not None or any(value is not None for value in asked.values()):
+            raise UsageError("The hashing encoder has neither positions nor attention: there is nothing to extend.")
         return _hashing(name, max_tokens, overlap)
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     folder = resolve(name, pooling=pooling, network=network)
+    chosen = _extension(folder, extension, asked)
+    plan = folder.plan(chosen)
     options: dict[str, Any] = {
         "precision": _precision(dtype, precision),
         "trust_remote_code": trust_remote_code,
+        "plan": plan,
     }
     places: list[str | None] = [*devices] if devices else [device]
     backends = [_backend(backend, folder, device=place, **options) for place in places]
     settings = Settings(
-        max_tokens=max_tokens,
+        max_tokens=_max_tokens(folder, chosen, max_tokens),
         overlap=overlap,
         query_prompt=query_prompt,
         document_prompt=document_prompt,
         truncate_dim=truncate_dim,
         batch_tokens=batch_tokens,
+        extension=chosen,
     )
     return TransformerEncoder(folder, backends, settings)
 
@@ -91,6 +125,8 @@ def encoder_from_passport(
     settings = dict(passport.facts.get("settings", {}))
     if "backend" in settings:
         settings["backend"] = "auto"  # backends of one precision share their vector space
+    if "extension" in settings:
+        settings["extension"] = Extension.from_json(settings["extension"])
     if passport.facts.get("kind") == HASHING:
         from unabridged.encoders.hashing import HashingEncoder
 
@@ -129,6 +165,26 @@ def differences(old: Mapping[str, JSON], new: Mapping[str, JSON], prefix: str = 
             yield from differences(was, now, f"{prefix}{key}.")
         elif was != now:
             yield f"{prefix}{key}", was, now
+
+
+def _extension(
+    folder: ModelFolder, extension: Extension | Mapping[str, JSON] | None, asked: Mapping[str, JSON]
+) -> Extension:
+    """What was asked for on top of what the folder was saved with."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    if extension is not None and given:
+        raise UsageError(f"Pass extension or {', '.join(sorted(given))}, not both.")
+    if isinstance(extension, Extension):
+        return extension
+    saved = folder.saved.extension if folder.saved is not None else NO_EXTENSION
+    return saved.changed({**(extension or {}), **given})
+
+
+def _max_tokens(folder: ModelFolder, chosen: Extension, asked: int | None) -> int | None:
+    """The window that was asked for, else the one that the folder was saved with by the same extension."""
+    if asked is not None or folder.saved is None or chosen != folder.saved.extension:
+        return asked
+    return folder.saved.max_tokens
 
 
 def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:

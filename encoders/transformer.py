@@ -5,6 +5,9 @@ slice of the text's own tokens + specials``; the prompt's tokens are repeated fo
 the window this is what sentence-transformers computes.  torch and the weights load with the first vector; counting
 tokens and the passport need neither.
 
+With a context extension the window is the target length.  The methods that change the model are the backends'
+affair; PCW is here: a window is computed in chunks of the trained length, and its vector is their mean.
+
 Letters::
 
     B texts     S windows of them     D embedding width
@@ -24,8 +27,10 @@ from unabridged.encoders._hashes import canonical_sha256
 from unabridged.encoders._head import Head
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._run import Runner
-from unabridged.encoders._tokens import Ids, Tokenizer, Tokens
+from unabridged.encoders._sequences import Sequences, merge_chunks
+from unabridged.encoders._tokens import Tokenizer, Tokens
 from unabridged.encoders.backend import Backend
+from unabridged.encoders.extension import NO_EXTENSION, Extension, Method, Plan
 from unabridged.encoders.pooling import finish, mean_windows
 from unabridged.encoders.reading import Distinct, Reading, Tokenised, encoded, read
 from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
@@ -46,6 +51,8 @@ class Settings:
     """Matryoshka: keep this many leading components."""
     batch_tokens: int | None = None
     """Tokens per batch; changes speed and memory only."""
+    extension: Extension = NO_EXTENSION
+    """How to read beyond the trained length; backends must have been built with the plan of the same one."""
 
 
 class TransformerEncoder:
@@ -56,7 +63,8 @@ class TransformerEncoder:
         self.folder = folder
         self.settings = settings
         self.tokenizer = Tokenizer(folder)
-        self._window = _window(folder, settings.max_tokens)
+        self.plan = folder.plan(settings.extension)
+        self._window = _window(folder, self.plan, settings.max_tokens)
         self._dim = _dim(folder, settings.truncate_dim)
         self._query_prompt = _prompt(settings.query_prompt, folder.prompts, "query")
         self._document_prompt = _prompt(settings.document_prompt, folder.prompts, "document", "passage", "corpus")
@@ -169,8 +177,11 @@ class TransformerEncoder:
         """One vector per window ``(S, D before truncate_dim)``, not normalised."""
         if not len(reading.ranges):
             return np.zeros((0, self.folder.dim), dtype=np.float32)
-        work = _Windows(reading, tokens, distinct, self.tokenizer.specials)
-        return self._runner.run(work, self._heads, self.folder.dim)
+        work = Sequences.of(reading, tokens, distinct, self.tokenizer.specials)
+        if self.plan.method is not Method.PCW:
+            return self._runner.run(work, self._heads, self.folder.dim)
+        chunks = work.chunked(self.plan.original)
+        return merge_chunks(self._runner.run(chunks, self._heads, self.folder.dim), chunks, self.plan)
 
     @cached_property
     def _heads(self) -> list[Head]:
@@ -183,6 +194,10 @@ class TransformerEncoder:
         backend = dict(self._runner.backends[0].facts)
         prompts = {"query": self._query_prompt, "document": self._document_prompt}
         pooling = "+".join(self.folder.pooling)
+        # Only where there is one: encoders without keep the fingerprint that their indexes know.
+        extension = {} if self.plan.is_none else {"extension": dict(self.plan.facts)}
+        asked = self.settings.extension
+        kept = {} if asked.is_none and self.folder.saved is None else {"extension": asked.as_json()}
         return {
             "kind": "transformer",
             "weights": self.folder.weights_sha256,
@@ -198,6 +213,7 @@ class TransformerEncoder:
             "overlap": self.settings.overlap,
             "windows_version": WINDOWS_VERSION,
             "backend": backend,
+            **extension,
             "settings": {
                 "backend": backend["backend"],
                 "precision": backend["precision"],
@@ -207,61 +223,31 @@ class TransformerEncoder:
                 "query_prompt": prompts["query"],
                 "document_prompt": prompts["document"],
                 "truncate_dim": self.settings.truncate_dim,
+                **kept,
             },
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Windows:
-    """The windows of a reading as sequences for the runner."""
-
-    reading: Reading
-    tokens: Sequence[Tokens]  # U
-    distinct: Distinct
-    specials: tuple[Ids, Ids]
-
-    @property
-    def owners(self) -> Rows:
-        """The distinct text of each window, ``(S,)``."""
-        owners: Rows = np.repeat(np.arange(len(self.tokens)), np.diff(self.reading.offsets))
-        return owners
-
-    @property
-    def lengths(self) -> Rows:
-        prompts = np.fromiter((len(t.prompt) for t in self.tokens), dtype=np.int64, count=len(self.tokens))
-        lengths: Rows = self.reading.tokens + prompts[self.owners] + sum(map(len, self.specials))
-        return lengths
-
-    def pack(self, rows: Rows) -> tuple[Ids, Rows, Rows]:
-        before, after = self.specials
-        owners = np.searchsorted(self.reading.offsets, rows, side="right") - 1
-        parts: list[Ids] = []
-        lead, lengths = [], []
-        for owner, (first, last) in zip(owners.tolist(), self.reading.ranges[rows].tolist(), strict=True):
-            own = self.tokens[owner]
-            parts += (before, own.prompt, own.ids[first:last], after)
-            lead.append(len(before) + len(own.prompt))
-            lengths.append(lead[-1] + last - first + len(after))
-        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-        return np.concatenate(parts), offsets, np.array(lead, dtype=np.int64)
-
-    def name(self, row: int) -> str:
-        owner = int(np.searchsorted(self.reading.offsets, row, side="right")) - 1
-        start, end = self.reading.spans[row].tolist()
-        return f"Text {self.distinct.first[owner]}, characters {start} to {end},"
-
-
-def _window(folder: ModelFolder, asked: int | None) -> int:
-    if asked is None:
-        return folder.window
-    if asked < 1:
+def _window(folder: ModelFolder, plan: Plan, asked: int | None) -> int:
+    if asked is not None and asked < 1:
         raise UsageError(f"max_tokens must be at least 1, got {asked}.")
+    if plan.method is not None:
+        return _extended_window(plan, asked)
+    if asked is None:
+        # A matrix of tuned positions has more rows than the model has trained positions.
+        return min(folder.window, plan.original) if plan.rows_per_position > 1 else folder.window
     if folder.limit is not None and asked > folder.limit:
         raise UsageError(
             f"max_tokens={asked} is more than the {folder.limit} positions of {folder.source}. Longer texts are "
             "split into windows and read whole: leave max_tokens out."
         )
     return asked
+
+
+def _extended_window(plan: Plan, asked: int | None) -> int:
+    if asked is not None and asked > plan.target:
+        raise UsageError(f"max_tokens={asked} is more than the target of {plan.target} tokens; raise target_tokens.")
+    return plan.target if asked is None else asked
 
 
 def _dim(folder: ModelFolder, truncate: int | None) -> int:

@@ -1,0 +1,121 @@
+"""Windows of texts as the token sequences that a model gets, and PCW's chunks of them.
+
+A sequence is ``specials + prompt + slice of the text's own tokens + specials``.
+
+Letters::
+
+    U distinct texts     S windows of them     C sequences: the windows, or under PCW their chunks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unabridged.contracts import Floats, Rows
+from unabridged.encoders import positions
+from unabridged.encoders._tokens import Ids, Tokens
+from unabridged.encoders.extension import Plan, Weighting
+from unabridged.encoders.pooling import finish
+from unabridged.encoders.reading import Distinct, Reading
+from unabridged.encoders.windows import check_overlap
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """Satisfies :class:`unabridged.encoders._run.Work`."""
+
+    reading: Reading
+    tokens: Sequence[Tokens]  # U
+    distinct: Distinct
+    specials: tuple[Ids, Ids]
+    windows: Rows  # (C,) int64, the window of each sequence, never falling
+    ranges: Rows  # (C, 2) int64, tokens [first, last) of the own text
+
+    @classmethod
+    def of(cls, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct, specials: tuple[Ids, Ids]) -> Sequences:
+        """Every window as one sequence."""
+        return cls(reading, tokens, distinct, specials, np.arange(len(reading.ranges)), reading.ranges)
+
+    @property
+    def owners(self) -> Rows:
+        """The distinct text of each sequence, ``(C,)``."""
+        owners: Rows = np.searchsorted(self.reading.offsets, self.windows, side="right") - 1
+        return owners
+
+    @property
+    def around(self) -> Rows:
+        """Special and prompt tokens of each sequence, ``(C,)``."""
+        prompts = np.fromiter((len(t.prompt) for t in self.tokens), dtype=np.int64, count=len(self.tokens))
+        around: Rows = prompts[self.owners] + sum(map(len, self.specials))
+        return around
+
+    @property
+    def lengths(self) -> Rows:
+        """Tokens of each sequence, ``(C,)``."""
+        lengths: Rows = self.ranges[:, 1] - self.ranges[:, 0] + self.around
+        return lengths
+
+    def pack(self, rows: Rows) -> tuple[Ids, Rows, Rows]:
+        """Ids ``(T,)``, offsets ``(B + 1,)`` and leading tokens that are not the text's ``(B,)`` of ``rows``."""
+        before, after = self.specials
+        parts: list[Ids] = []
+        lead, lengths = [], []
+        for owner, (first, last) in zip(self.owners[rows].tolist(), self.ranges[rows].tolist(), strict=True):
+            own = self.tokens[owner]
+            parts += (before, own.prompt, own.ids[first:last], after)
+            lead.append(len(before) + len(own.prompt))
+            lengths.append(lead[-1] + last - first + len(after))
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+        return np.concatenate(parts), offsets, np.array(lead, dtype=np.int64)
+
+    def name(self, row: int) -> str:
+        """For messages."""
+        window = int(self.windows[row])
+        start, end = self.reading.spans[window].tolist()
+        return f"Text {self.distinct.first[self.owners[row]]}, characters {start} to {end},"
+
+    def chunked(self, original: int) -> Sequences:
+        """The same windows in chunks of at most ``original`` tokens, specials and prompt included: PCW.
+
+        :class:`unabridged.errors.UsageError` if the prompt leaves no room.
+        """
+        rooms = (original - self.around).tolist()
+        check_overlap(min(rooms, default=1), 0)
+        parts = [
+            first + positions.chunks(last - first, room)
+            for (first, last), room in zip(self.ranges.tolist(), rooms, strict=True)
+        ]
+        counts = [len(part) for part in parts]
+        return replace(self, windows=np.repeat(self.windows, counts), ranges=np.concatenate([self.ranges[:0], *parts]))
+
+
+def merge_chunks(vectors: Floats, work: Sequences, plan: Plan) -> Floats:
+    """``(S, D)`` float32: the mean of each window's chunk vectors ``(C, D)``.
+
+    A window of one chunk keeps its vector to the bit, unless chunks are normalised.
+    """
+    if plan.pcw_normalize:
+        vectors = finish(vectors, truncate_dim=None, normalize=True)
+    count = len(work.reading.ranges)
+    starts = np.searchsorted(work.windows, np.arange(count + 1))
+    weights = np.ones(len(vectors)) if plan.pcw_weights is Weighting.UNIFORM else _new_tokens(work)
+    out = np.empty((count, vectors.shape[1]), dtype=np.float32)
+    for window, (first, last) in enumerate(zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)):
+        if last - first == 1:
+            out[window] = vectors[first]
+        else:
+            share = weights[first:last] / weights[first:last].sum()
+            out[window] = share @ vectors[first:last].astype(np.float64)
+    return out
+
+
+def _new_tokens(work: Sequences) -> Floats:
+    """Tokens of each chunk that the chunk before it has not read, ``(C,)``."""
+    first, last = work.ranges.T
+    follows = np.concatenate(([False], work.windows[1:] == work.windows[:-1]))
+    before = np.where(follows, np.concatenate(([0], last[:-1])), first)
+    new: Floats = (last - np.maximum(first, before)).astype(np.float64)
+    return new
