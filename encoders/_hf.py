@@ -26,7 +26,7 @@ from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders.extension import Extension, Plan, Positions
 from unabridged.errors import MissingFile, UsageError, ValidationError
 
-_POOLING_NAMES = {
+POOLING_NAMES = {
     "cls": "cls",
     "max": "max",
     "mean": "mean",
@@ -34,7 +34,7 @@ _POOLING_NAMES = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last",
 }
-_POOLING_FLAGS = {
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -258,6 +258,13 @@ _SLOW_TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *_SLOW_TOKENIZER_FILES,
+)
 
 
 def read_folder(root: Path, *, source: str | None = None, pooling: str | None = None) -> ModelFolder:
@@ -301,7 +308,7 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
 
 def check_pooling(name: str) -> str:
     """``name`` if it is a pooling mode, else :class:`UsageError`."""
-    known = sorted(_POOLING_NAMES.values())
+    known = sorted(POOLING_NAMES.values())
     if name not in known:
         raise UsageError(f"Unknown pooling {name!r}; choose one of {', '.join(known)}.")
     return name
@@ -365,13 +372,13 @@ def _modules(root: Path) -> list[dict[str, str]]:
 def _pooling(root: Path, config: Mapping[str, JSON]) -> tuple[str, ...]:
     named = config.get("pooling_mode")
     if named is None:
-        modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
+        modes = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
     else:
         modes = [named] if isinstance(named, str) else list(named)
-    unknown = [mode for mode in modes if mode not in _POOLING_NAMES]
+    unknown = [mode for mode in modes if mode not in POOLING_NAMES]
     if unknown:
-        raise ValidationError(f"{root}: unknown pooling {unknown}; known are {sorted(_POOLING_NAMES)}.")
-    return tuple(_POOLING_NAMES[mode] for mode in modes)
+        raise ValidationError(f"{root}: unknown pooling {unknown}; known are {sorted(POOLING_NAMES)}.")
+    return tuple(POOLING_NAMES[mode] for mode in modes)
 
 
 ACTIVATIONS = ("GELU", "Identity", "ReLU", "SiLU", "Sigmoid", "Tanh")

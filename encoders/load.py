@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,11 @@ def _extension(
     given = {name: value for name, value in asked.items() if value is not None}
     if extension is not None and given:
         raise UsageError(f"Pass extension or {', '.join(sorted(given))}, not both.")
-    if isinstance(extension, Extension):
-        return extension
     saved = folder.saved.extension if folder.saved is not None else NO_EXTENSION
+    if isinstance(extension, Extension):
+        # How the rows of the matrix lie is a fact of the folder, whatever is asked for.
+        original = extension.original_tokens if extension.original_tokens is not None else saved.original_tokens
+        return replace(extension, original_tokens=original, rows_per_position=saved.rows_per_position)
     return saved.changed({**(extension or {}), **given})
 
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from unabridged.encoders.pooling import finish, mean_windows
 from unabridged.encoders.reading import Distinct, Reading, Tokenised, encoded, read
 from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
 from unabridged.errors import UsageError
+
+if TYPE_CHECKING:
+    from unabridged.encoders.export import Export
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +119,40 @@ class TransformerEncoder:
             documents=self._finish(mean_windows(raw, reading.offsets, reading.tokens)) if level.has_documents else None,
         )
 
-    @overload
-    def encode(self, sentences: str, *, prompt_name: str | None = None, prompt: str | None = None) -> Floats: ...
-    @overload
     def encode(
-        self, sentences: Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
-    ) -> Floats: ...
-    def encode(
-        self, sentences: str | Sequence[str], *, prompt_name: str | None = None, prompt: str | None = None
+        self,
+        sentences: str | Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        overflow: OverflowPolicy = OverflowPolicy.AGGREGATE,
     ) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, as sentence-transformers' verb of this name gives it.
 
         With ``prompt``, or the folder's prompt called ``prompt_name``, or the folder's default prompt.  A text over
-        the window is read whole.
+        the window is read whole, unless ``overflow`` says otherwise.
         """
         if prompt is None:
             prompt = self.folder.default_prompt if prompt_name is None else self._named(prompt_name)
-        return self._verb(sentences, prompt)
+        return self._verb(sentences, prompt, overflow)
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a model folder that loads again here, by the same fingerprint, and in sentence-transformers.
+
+        An extended encoder needs this package there, and ``SentenceTransformer(folder, trust_remote_code=True)``;
+        it reads as far as the target and says what it leaves out.  See :mod:`unabridged.encoders.export`.
+        """
+        return self.export.save(Path(folder))
+
+    @property
+    def export(self) -> Export:
+        """What :meth:`save` writes."""
+        from unabridged.encoders.export import Export
+
+        target = self.plan.target if self.plan.method is not None else None
+        return Export(
+            self.folder, self.settings.extension, self.window, target, self._query_prompt, self._document_prompt
+        )
 
     def encode_query(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""
@@ -141,11 +162,13 @@ class TransformerEncoder:
         """``(B, D)``, or ``(D,)`` for a single string, with the document prompt; whole texts."""
         return self._verb(sentences, self._document_prompt)
 
-    def _verb(self, sentences: str | Sequence[str], prompt: str) -> Floats:
+    def _verb(
+        self, sentences: str | Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE
+    ) -> Floats:
         if isinstance(sentences, str):
-            single: Floats = self._whole([sentences], prompt)[0]
+            single: Floats = self._whole([sentences], prompt, policy)[0]
             return single
-        return self._whole(sentences, prompt)
+        return self._whole(sentences, prompt, policy)
 
     def _named(self, name: str) -> str:
         own = {"query": self._query_prompt, "document": self._document_prompt}
@@ -154,10 +177,10 @@ class TransformerEncoder:
             raise UsageError(f"There is no prompt called {name!r}; the folder has {sorted(known)}.")
         return known[name]
 
-    def _whole(self, texts: Sequence[str], prompt: str) -> Floats:
+    def _whole(self, texts: Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE) -> Floats:
         """One vector per text; a text without tokens gets the vector of specials and prompt."""
         distinct = Distinct.of(texts)
-        tokens, reading = self._read(distinct, prompt, OverflowPolicy.AGGREGATE)
+        tokens, reading = self._read(distinct, prompt, policy)
         reading = reading.filled()
         raw = self._vectors(reading, tokens, distinct)
         vectors: Floats = self._finish(mean_windows(raw, reading.offsets, reading.tokens))[distinct.index]
