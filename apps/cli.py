@@ -48,6 +48,12 @@ def plan(  # noqa: PLR0913 - one parameter per option
     recipe: o.RecipeOption = None,
     max_tokens: o.MaxTokens = None,
     overlap: o.Overlap = 0,
+    extend: o.Extend = None,
+    target_tokens: o.TargetTokens = None,
+    original_tokens: o.OriginalTokens = None,
+    temperature: o.Temperature = None,
+    logn: o.LogNOption = None,
+    extend_option: o.ExtendOption = None,
     network: o.Network = False,
     format: o.Format = None,  # noqa: A002 - the name of the option
     id_field: o.IdField = None,
@@ -59,11 +65,12 @@ def plan(  # noqa: PLR0913 - one parameter per option
     with exit_codes(output):
         from unabridged.apps.planning import run_plan
 
+        extension = o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option)
         run_plan(
             sources,
             o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),
             encoder,
-            o.given(max_tokens=max_tokens, overlap=overlap or None, network=network),
+            o.given(max_tokens=max_tokens, overlap=overlap or None, network=network, extension=extension),
             o.given(overflow=overflow, level=level, recipe=recipe),
             output,
         )
@@ -83,6 +90,12 @@ def index(  # noqa: PLR0913 - one parameter per option
     ] = False,
     max_tokens: o.MaxTokens = None,
     overlap: o.Overlap = 0,
+    extend: o.Extend = None,
+    target_tokens: o.TargetTokens = None,
+    original_tokens: o.OriginalTokens = None,
+    temperature: o.Temperature = None,
+    logn: o.LogNOption = None,
+    extend_option: o.ExtendOption = None,
     device: o.Device = None,
     backend: o.Backend = None,
     precision: o.Precision = None,
@@ -108,6 +121,7 @@ def index(  # noqa: PLR0913 - one parameter per option
             backend=backend,
             precision=precision,
             network=network,
+            extension=o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option),
         )
         building = o.given(overflow=overflow, level=level, recipe=recipe)
         if dry_run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -9,6 +11,8 @@ import typer
 
 from unabridged.apps.output import Output
 from unabridged.contracts import Level, OverflowPolicy
+from unabridged.encoders.methods import LogN, Method
+from unabridged.errors import UsageError
 from unabridged.retrievers.result import Mode
 
 Sources: TypeAlias = Annotated[list[str], typer.Argument(help="Files, globs, folders, a BEIR folder, or - for stdin.")]
@@ -26,6 +30,29 @@ RecipeOption: TypeAlias = Annotated[
 ]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option("--max-tokens", help="Window in tokens [the model's own].")]
 Overlap: TypeAlias = Annotated[int, typer.Option("--overlap", help="Tokens that neighbouring windows share.")]
+Extend: TypeAlias = Annotated[
+    Method | None, typer.Option("--extend", help="How to read beyond the model's trained length.")
+]
+TargetTokens: TypeAlias = Annotated[
+    int | None, typer.Option("--target-tokens", help="With --extend: how far, specials and prompt included.")
+]
+OriginalTokens: TypeAlias = Annotated[
+    int | None, typer.Option("--original-tokens", help="The trained length [the model's number of positions].")
+]
+Temperature: TypeAlias = Annotated[
+    float | None, typer.Option("--temperature", help="Divide attention scores by this; below 1 is sharper [1].")
+]
+LogNOption: TypeAlias = Annotated[
+    LogN | None, typer.Option("--logn", help="Let queries grow with the logarithm of the length [off].")
+]
+ExtendOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--extend-option",
+        help="name=value of the method, may be repeated: dynamic, group, neighbours, base_factor, long_only, "
+        "pcw_weights, pcw_normalize.",
+    ),
+]
 Device: TypeAlias = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps [best there is].")]
 Backend: TypeAlias = Annotated[str | None, typer.Option("--backend", help="auto, torch, onnx, openvino, ... [auto].")]
 Precision: TypeAlias = Annotated[str | None, typer.Option("--precision", help="float32, bfloat16, int8 [float32].")]
@@ -40,3 +67,43 @@ ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="Which ranki
 def given(**options: Any) -> dict[str, Any]:
     """The options that were given, without None and without switches that are off."""
     return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+EXTEND_OPTIONS = ("dynamic", "group", "neighbours", "base_factor", "long_only", "pcw_weights", "pcw_normalize")
+
+
+def extension(
+    method: Method | None,
+    target_tokens: int | None,
+    original_tokens: int | None,
+    temperature: float | None,
+    logn: LogN | None,
+    options: Sequence[str] | None,
+) -> dict[str, Any] | None:
+    """The fields of an extension that were given, for ``load_encoder(extension=)``; None without any.
+
+    :class:`UsageError` for an option that is not ``name=value`` with a known name.
+    """
+    fields: dict[str, Any] = {
+        "method": method,
+        "target_tokens": target_tokens,
+        "original_tokens": original_tokens,
+        "temperature": temperature,
+        "logn": logn,
+    }
+    for option in options or ():
+        name, sign, value = option.partition("=")
+        if not sign or name not in EXTEND_OPTIONS:
+            raise UsageError(
+                f"--extend-option takes name=value with one of {', '.join(EXTEND_OPTIONS)}; got {option!r}."
+            )
+        fields[name] = _value(value)
+    return {name: value for name, value in fields.items() if value is not None} or None
+
+
+def _value(text: str) -> Any:
+    """A number, true or false where ``text`` is one, else the text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -12,7 +12,6 @@ One vector per text: what is beyond the target is left out, with a warning in th
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,24 +28,27 @@ from unabridged.errors import UsageError
 TEXTS = "texts"
 
 
-class ExtendedTransformer(InputModule):  # type: ignore[misc]  # the library is untyped
+class ExtendedTransformer(InputModule):
     """Texts to ``sentence_embedding`` ``(B, D)`` float32, on the module's device."""
 
     save_in_root = True
 
     def __init__(self, path: str | Path, *, backend: str = "auto", precision: str = "float32") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.path = Path(path)
-        self._options = {"backend": backend, "precision": precision}
+        self._backend = backend
+        self._precision = precision
         self._encoders: dict[str, TransformerEncoder] = {}
         # Follows model.to(device): the module has no parameter of its own.
         self.register_buffer("place", torch.zeros(1), persistent=False)
 
     @classmethod
-    def load(cls, model_name_or_path: str, subfolder: str = "", **options: Any) -> ExtendedTransformer:
+    def load(  # type: ignore[override]  # the library passes all by name; what is not listed it would ignore too
+        cls, model_name_or_path: str, subfolder: str = "", **options: Any
+    ) -> ExtendedTransformer:
         """The module of a folder or hub id; the numeric type is ``model_kwargs={"dtype": ...}``."""
         where = {name: options[name] for name in ("token", "cache_folder", "revision", "local_files_only")}
-        path = cls.load_dir_path(model_name_or_path, subfolder=subfolder, **where)
+        path = cls.load_dir_path(model_name_or_path, subfolder=subfolder, **where) or model_name_or_path
         asked: Mapping[str, Any] = options.get("model_kwargs") or {}
         dtype = str(asked.get("dtype") or asked.get("torch_dtype") or "float32").removeprefix("torch.")
         backend = options.get("backend") or "torch"
@@ -58,13 +60,13 @@ class ExtendedTransformer(InputModule):  # type: ignore[misc]  # the library is 
         """What computes, on the module's device."""
         device = str(self.place.device)
         if device not in self._encoders:
-            found = load_encoder(self.path, device=device, **self._options)
+            found = load_encoder(self.path, device=device, backend=self._backend, precision=self._precision)
             if not isinstance(found, TransformerEncoder):
                 raise UsageError(f"{self.path} is no folder of a transformer encoder.")
             self._encoders[device] = found
         return self._encoders[device]
 
-    def preprocess(self, inputs: Sequence[str], prompt: str | None = None, **_: Any) -> dict[str, Any]:
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
         """The texts as they are: tokens are the encoder's affair, since windows are cut from them."""
         strange = next((text for text in inputs if not isinstance(text, str)), None)
         if strange is not None:
@@ -97,4 +99,4 @@ class ExtendedTransformer(InputModule):  # type: ignore[misc]  # the library is 
         self.encoder.export.write(Path(output_path))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExtendedTransformer:
-        return type(self)(self.path, **copy.deepcopy(self._options, memo))
+        return type(self)(self.path, backend=self._backend, precision=self._precision)
