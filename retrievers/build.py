@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from unabridged.contracts import Corpus, Encoder, Mask, Passport
-from unabridged.corpora import Scan, scan
+from unabridged.corpora import scan
 from unabridged.encoders.load import check_passport
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.files import disk_errors
@@ -25,7 +25,7 @@ from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener, Meter
 from unabridged.retrievers.commit import commit
 from unabridged.retrievers.failures import FailureLog
-from unabridged.retrievers.fill import Counts, Filler, repeated_keys
+from unabridged.retrievers.fill import Counts, Expected, Filler
 from unabridged.retrievers.known import Known
 from unabridged.retrievers.lexical import write_lexical
 from unabridged.retrievers.lock import locked
@@ -109,13 +109,12 @@ class _Build:
 
     def run(self, listener: Listener | None, delete_missing: bool) -> BuildReport:
         """Scan, fill, commit."""
-        found = scan(self.corpus)
+        found = Expected.of(scan(self.corpus))
         identity = work_identity(self.encoder.passport, self.settings)
         staging = Staging(self.folder, identity, self.state.generation, self._writer, self._finish_shard)
         failures = FailureLog(self.folder, forget_others=delete_missing)
         try:
             counts, alive = self._fill(found, staging, failures, listener, delete_missing)
-            del found  # 8 bytes per document that training can have
             state = commit(self.folder, self.before, self.state, staging.finished, alive)
             failures.finish()
             staging.remove()
@@ -126,7 +125,7 @@ class _Build:
         return self._report(state, counts, failures)
 
     def _fill(
-        self, found: Scan, staging: Staging, failures: FailureLog, listener: Listener | None, delete_missing: bool
+        self, found: Expected, staging: Staging, failures: FailureLog, listener: Listener | None, delete_missing: bool
     ) -> tuple[Counts, Mask]:
         """Encodes what is missing; returns which documents live on, over committed and then staged shards."""
         staged = staging.shards
@@ -139,7 +138,7 @@ class _Build:
             staging=staging,
             failures=failures,
             meter=Meter(found.documents, found.characters, listener),
-            repeated=repeated_keys(found.keys),
+            repeated=found.repeated,
             committed=self.state.rows,
         )
         for item in self.corpus:
@@ -151,10 +150,9 @@ class _Build:
         return filler.counts, filler.alive(total, delete_missing=delete_missing)
 
     @staticmethod
-    def _check_stable(found: Scan, filler: Filler) -> None:
+    def _check_stable(found: Expected, filler: Filler) -> None:
         """Refuses to commit when the second pass over the corpus was not the first one again."""
-        expected = int(found.keys.sum(dtype=np.uint64))
-        if (filler.documents, filler.key_sum) != (found.documents, expected):
+        if (filler.documents, filler.key_sum) != (found.documents, found.key_sum):
             raise CorpusError(
                 f"The corpus changed while it was read: {found.documents:,} documents at first, then "
                 f"{filler.documents:,}, or other texts. Nothing was committed; run the same command again."

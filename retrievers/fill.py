@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.contracts import Document, Encoded, Failure, Mask
+from unabridged.corpora import Scan
 from unabridged.index.pieces import Piece, join, split
 from unabridged.index.shard import Record, content_key
 from unabridged.progress import Meter
@@ -29,10 +30,23 @@ class Counts:
     missing_kept: int = 0
 
 
-def repeated_keys(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The values that occur more than once, sorted."""
-    ordered = np.sort(keys)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the second pass needs of the first: the scan itself, with 8 bytes per document, is let go."""
+
+    documents: int
+    characters: int
+    key_sum: int
+    """Sum of all key heads modulo 2^64."""
+    repeated: NDArray[np.uint64]
+    """Key heads that occur more than once, sorted."""
+
+    @classmethod
+    def of(cls, found: Scan) -> Expected:
+        """The totals of a scan."""
+        ordered = np.sort(found.keys)
+        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        return cls(found.documents, found.characters, int(found.keys.sum(dtype=np.uint64)), repeated)
 
 
 @dataclass(slots=True)

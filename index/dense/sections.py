@@ -13,7 +13,7 @@ from unabridged.index.dense._faiss import load_faiss
 from unabridged.index.dense._kernels import Metric
 from unabridged.index.dense.base import FaissBase
 
-SECTION_BYTES = 16 << 20
+SECTION_BYTES = 4 << 20
 """Bytes of an inverted file that are mapped at a time."""
 
 

@@ -85,6 +85,17 @@ def test_the_seed_decides_the_sample_and_the_sample_is_spread_over_all_rows() ->
     assert quarters.min() > 800
 
 
+def test_a_half_precision_sample_becomes_float32_where_a_value_is_too_large_for_it() -> None:
+    x = np.arange(40_000, dtype=np.float32)[:, None] * np.ones((1, D), np.float32)
+    exact = module._sample(lambda: iter([x]), len(x), D, 4000, 0)
+    small, large = (
+        module._sample(lambda rows=rows: iter([rows]), len(x), D, 4000, 0, np.float16) for rows in (x / 8192, x)
+    )
+    assert (small.dtype, large.dtype) == (np.float16, np.float32)
+    np.testing.assert_allclose(small, exact / 8192, rtol=1e-3)
+    np.testing.assert_allclose(large, exact, rtol=1e-3)
+
+
 def test_wrong_blocks_are_refused(tmp_path: Path) -> None:
     x = rows(600)
     poisoned = x.copy()
@@ -114,7 +125,7 @@ def test_a_base_that_does_not_belong_to_the_vectors_is_refused(tmp_path: Path) -
 def test_tuning_takes_the_cheapest_setting_that_reaches_the_target(tmp_path: Path) -> None:
     x = rows(3000)
     queries = rows(60, 1)
-    base = FaissBase.open(tmp_path, build_base(lambda: iter([x]), 3000, D, recipe("ivf", 3000), tmp_path))
+    base = FaissBase.open(tmp_path, build_base(lambda: iter([x]), 3000, D, recipe("IVF64,Flat", 3000), tmp_path))
     index = DenseIndex(base, ExactVectors([x]))
     before = dict(base.settings)
     low, high = tune(index, queries, 0.5), tune(index, queries, 1.0)
