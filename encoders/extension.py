@@ -114,7 +114,8 @@ class Extension:
             raise UsageError(
                 f"logn='per_position' is for causal models, and {source} reads both ways; use per_sequence."
             )
-        original = self.original_tokens if self.original_tokens is not None else limit
+        trained = None if limit is None else limit // self.rows_per_position
+        original = self.original_tokens if self.original_tokens is not None else trained
         if original is None:
             if self.method is not None or self.logn is not LogN.OFF:
                 raise UsageError(f"{source} states no trained length; pass original_tokens.")
