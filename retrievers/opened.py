@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -68,9 +68,25 @@ class Index:
         entries = self.state.shard_entries
         self.rows = RowMap(self.shards, [e["documents"] for e in entries], [e["segments"] for e in entries])
         self._columns = MetadataColumns(self.shards)
+        self._closed = False
 
     def __len__(self) -> int:
         return int(self.state.summary()["documents"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back every mapped file, so that the folder can be moved or removed anywhere; searching ends here."""
+        for name in ("dense", "lexical", "_known", "_alive"):
+            self.__dict__.pop(name, None)
+        self._closed = True
+        self.shards = []
+        self.rows = RowMap([], [], [])
+        self._columns = MetadataColumns([])
 
     @property
     def report(self) -> dict[str, Any]:
@@ -157,6 +173,8 @@ class Index:
         return await asyncio.to_thread(self.search_one, query, k, **options)
 
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
+        if self._closed:
+            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
         if isinstance(queries, str):
             raise UsageError("search takes a list of queries; for a single one use search_one")
         if not isinstance(k, int) or k < 1:

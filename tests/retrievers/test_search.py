@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,3 +166,18 @@ def test_the_async_search_gives_the_same_hit(index):
     import asyncio
 
     assert asyncio.run(_ask(index))[0].doc_id == "doc 7"
+
+
+def test_a_closed_index_maps_no_file_and_says_that_it_is_closed(tmp_path):
+    folder = tmp_path / "ix"
+    ub.build_index([{"_id": "a", "text": "one long text"}], HashingEncoder(), folder).close()
+    with ub.open_index(folder) as opened:
+        assert opened.search_one("long text")[0].doc_id == "a"
+        maps = Path("/proc/self/maps")
+        held = maps.read_text().count(str(folder)) if maps.exists() else 1
+        assert held
+    if maps.exists():
+        assert maps.read_text().count(str(folder)) == 0
+    with pytest.raises(UsageError, match="was closed"):
+        opened.search_one("long text")
+    opened.close()
