@@ -141,6 +141,8 @@ class Index:
             UsageError: an empty query, ``k`` below 1, or a mode or level that the index cannot serve.
             EmptyIndex: the index holds no document.
         """
+        if self._closed:
+            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
         queries = queries if isinstance(queries, str) else list(queries)
         plan = self._plan(queries, k, mode, level)
         k = min(k, max(1, self.state.segment_rows))
@@ -173,8 +175,6 @@ class Index:
         return await asyncio.to_thread(self.search_one, query, k, **options)
 
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
-        if self._closed:
-            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
         if isinstance(queries, str):
             raise UsageError("search takes a list of queries; for a single one use search_one")
         if not isinstance(k, int) or k < 1:
