@@ -27,6 +27,10 @@ ENCODERS = {
     "minilm": lambda tmp: load_encoder(device="cpu", max_tokens=48),
     "tiny-bert-prompts": lambda tmp: load_encoder(_tiny("bert", tmp / "m", prompts=PROMPTS), device="cpu", overlap=3),
     "tiny-bert-bfloat16": lambda tmp: load_encoder(_tiny("bert", tmp / "m"), device="cpu", dtype="bfloat16"),
+    "tiny-bert-pi": lambda tmp: load_encoder(_tiny("bert", tmp / "m"), device="cpu", extend="pi", target_tokens=128),
+    "tiny-roberta-pcw": lambda tmp: load_encoder(
+        _tiny("roberta", tmp / "m", dense=12), device="cpu", extend="pcw", target_tokens=128, temperature=0.8
+    ),
     "tiny-roberta-dense": lambda tmp: load_encoder(_tiny("roberta", tmp / "m", dense=12), device="cpu"),
     "tiny-roberta-matryoshka": lambda tmp: load_encoder(_tiny("roberta", tmp / "m"), device="cpu", truncate_dim=8),
 }
