@@ -137,7 +137,7 @@ class Report:
 
     def as_text(self) -> str:
         """Tables with aligned columns, then the notes."""
-        return "\n\n".join([*map(_aligned, self.tables), "\n".join(self.notes)])
+        return "\n\n".join([*map(aligned, self.tables), "\n".join(self.notes)])
 
     def save(self, folder: Path, name: str) -> list[str]:
         """Writes ``name``.png, .html and .md; returns their paths."""
@@ -222,7 +222,8 @@ def _tasks(text: str) -> list[str]:
     return tasks
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text with aligned columns; the first row is its head."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

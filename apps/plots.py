@@ -52,7 +52,8 @@ def lines(
         for at, (name, points) in enumerate(series.items()):
             if points:
                 style = STYLES[at // 10 % len(STYLES)]
-                axes.plot(*zip(*points, strict=True), style, marker=".", color=f"C{at % 10}", label=name)
+                width = 1.2 + 0.6 * (len(series) - at)  # a curve below another still shows at its sides
+                axes.plot(*zip(*points, strict=True), style, marker=".", lw=width, color=f"C{at % 10}", label=name)
         if "x" in log:
             ticks = sorted({at for points in series.values() for at, _ in points})
             axes.set_xscale("log", base=2)
