@@ -1,0 +1,171 @@
+"""One training loop: batches, AdamW, a rate that rises and falls, checkpoints that continue to the same bytes.
+
+Every random choice belongs to a task and is drawn from (seed, epoch, number of the batch), so a checkpoint holds no
+state of a generator: parameters, the optimizer's moments and the losses so far are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unabridged.contracts import JSON, Rows
+from unabridged.errors import UsageError, ValidationError
+from unabridged.files import write_atomic
+from unabridged.progress import Listener, Meter
+
+if TYPE_CHECKING:
+    import torch
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each parameter."""
+
+
+class Task(Protocol):
+    """What is trained, on what."""
+
+    @property
+    def parameters(self) -> Mapping[str, torch.Tensor]:
+        """The tensors that change, by name; nothing else may."""
+        ...
+
+    def batches(self, epoch: int) -> list[Rows]:
+        """The texts of each batch; as many batches in every epoch."""
+        ...
+
+    def tokens(self, rows: Rows) -> int:
+        """Tokens in a batch."""
+        ...
+
+    def loss(self, epoch: int, number: int, rows: Rows) -> torch.Tensor:
+        """What batch ``number`` of ``epoch`` makes small; a pure function of the arguments and the parameters."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast."""
+
+    epochs: int = 3
+    lr: float = 1e-3
+    warmup_steps: int = 20
+    """Steps in which the rate rises from near 0; after them it falls to 0 in a line."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    checkpoint_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.lr <= 0 or self.checkpoint_steps < 1:
+            raise UsageError(
+                f"Training needs at least 1 epoch, a rate above 0 and a checkpoint step of at least 1, got "
+                f"epochs={self.epochs}, lr={self.lr}, checkpoint_steps={self.checkpoint_steps}."
+            )
+
+    def rate(self, step: int, total: int) -> float:
+        """The rate of step 0, 1, ... of ``total``."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / (self.warmup_steps + 1)
+        return self.lr * max(0.0, (total - step) / max(1, total - self.warmup_steps))
+
+
+@dataclass
+class Checkpoint:
+    """One safetensors file with everything that a continued run needs, replaced as a whole."""
+
+    path: Path
+    settings: Mapping[str, JSON]
+    """What must be the same for a run to be continued."""
+    losses: list[float] = field(default_factory=list)
+
+    def save(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Writes parameters, moments and losses; after a kill the file holds the old state or the new."""
+        from safetensors.torch import save
+
+        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        write_atomic(self.path, save(plain, {"state": json.dumps([self.settings, self.losses])}))
+
+    def load(self) -> dict[str, torch.Tensor]:
+        """What :meth:`save` wrote, nothing if it never did.
+
+        :class:`ValidationError` if the file is of a run with other settings.
+        """
+        if not self.path.is_file():
+            return {}
+        from safetensors import safe_open
+
+        with safe_open(str(self.path), "pt") as file:
+            settings, self.losses = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        wanted = json.loads(json.dumps(self.settings))
+        if settings != wanted:
+            name = next(name for name in {*settings, *wanted} if settings.get(name) != wanted.get(name))
+            raise ValidationError(
+                f"{self.path} is an unfinished training with {name}={settings.get(name)!r}, and {wanted.get(name)!r} "
+                "was asked for. Continue with the settings it began with, or remove it."
+            )
+        return tensors
+
+
+def fit(task: Task, schedule: Schedule, checkpoint: Checkpoint, listener: Listener | None = None) -> list[float]:
+    """Trains ``task`` from the checkpoint, or from the start, to the end; gives the loss of every step.
+
+    Interrupted at any moment and called again, it ends with the same parameters.  One event per step: its documents
+    are texts, and its unit of work is the token.
+    """
+    import torch
+
+    parameters = task.parameters
+    optimizer = torch.optim.AdamW(list(parameters.values()), schedule.lr, weight_decay=schedule.weight_decay)
+    _restore(checkpoint.load(), parameters, optimizer)
+    steps = [(epoch, number, rows) for epoch in range(schedule.epochs) for number, rows in _epoch(task, epoch)]
+    sizes = [task.tokens(rows) for _, _, rows in steps]
+    meter = Meter(sum(len(rows) for _, _, rows in steps), sum(sizes), listener)
+    for step, (epoch, number, rows) in zip(count(), steps, strict=False):
+        done = step < len(checkpoint.losses)
+        if not done:
+            checkpoint.losses.append(_step(task, optimizer, schedule, (epoch, number, rows), step, len(steps)))
+            if (step + 1) % schedule.checkpoint_steps == 0:
+                checkpoint.save(_state(parameters, optimizer))
+        meter.advance(documents=len(rows), characters=sizes[step], tokens=0 if done else sizes[step], worked=not done)
+        if not done:
+            meter.report("train")
+    checkpoint.save(_state(parameters, optimizer))
+    return checkpoint.losses
+
+
+def _epoch(task: Task, epoch: int) -> list[tuple[int, Rows]]:
+    return list(enumerate(task.batches(epoch)))
+
+
+def _step(task: Task, optimizer: Any, schedule: Schedule, batch: tuple[int, int, Rows], step: int, total: int) -> float:
+    import torch
+
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(step, total)
+    optimizer.zero_grad()
+    loss = task.loss(*batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(list(task.parameters.values()), schedule.clip)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _state(parameters: Mapping[str, torch.Tensor], optimizer: Any) -> dict[str, torch.Tensor]:
+    found = dict(parameters)
+    for name, parameter in parameters.items():
+        for moment in MOMENTS:
+            found[f"{moment}/{name}"] = optimizer.state[parameter][moment]
+    return found
+
+
+def _restore(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.Tensor], optimizer: Any) -> None:
+    if not tensors:
+        return
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors[name])
+        optimizer.state[parameter] = {moment: tensors[f"{moment}/{name}"].clone() for moment in MOMENTS}

@@ -1,0 +1,45 @@
+"""What is made small in training: distances between a student's vectors and a teacher's.
+
+Letters::
+
+    B texts of a batch     D width of a vector
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from unabridged.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+
+TEMPERATURE = 0.05
+"""Of InfoNCE over cosines, where nothing else is said."""
+
+
+def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """The mean of ``1 - cos`` over rows of two ``(B, D)``; from 0 to 2, lower is nearer."""
+    import torch
+
+    _check(student, teacher)
+    return (1.0 - torch.nn.functional.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+def info_nce(student: torch.Tensor, teacher: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
+    """``-log(e^{s(b,b)/t} / sum_c e^{s(b,c)/t})`` over rows, with cosines s between student b and teacher c.
+
+    Each text's own teacher vector is the positive, the other texts of the batch are the negatives (van den Oord et
+    al. 2018, arXiv 1807.03748, equation 4); 0 for a batch of one.
+    """
+    import torch
+
+    _check(student, teacher)
+    unit = torch.nn.functional.normalize
+    scores = unit(student, dim=-1) @ unit(teacher, dim=-1).T / temperature
+    return torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def _check(student: torch.Tensor, teacher: torch.Tensor) -> None:
+    if student.shape != teacher.shape or student.ndim != 2:
+        raise ShapeError(f"Vectors must be two (B, D), got {tuple(student.shape)} and {tuple(teacher.shape)}.")

@@ -1,0 +1,207 @@
+"""Tuned positions: a longer position matrix whose new rows alone are learned, so that short texts stay as they are.
+
+Zhu et al., LongEmbed, EMNLP 2024, arXiv 2404.12096, section 4 and appendix B.  The matrix begins as position
+interpolation: row ``i s`` is the trained row i (an anchor), and the ``s - 1`` rows after it lie between two trained
+ones.  The model and the anchors are frozen; only the rows in between are learned.  Texts of up to Lo tokens reach all
+rows because each gets its positions from a random start, ``u, u + 1, ...`` with u from 0 to ``Lt - length``, drawn anew
+for every text and epoch (PoSE, Zhu et al. 2023, arXiv 2309.10400).  A long text is then read with the rows 0, 1, ...,
+a short one with the anchors 0, s, 2s, ...
+
+**What is learned.**  The authors fine-tune with labelled pairs.  Here no labels are needed: the frozen model at its
+ordinary positions is the teacher, and a text must come out the same wherever in the long matrix it stands: its
+states token by token and its vector (cosine distance), and its vector among those of its batch (InfoNCE).
+
+Letters::
+
+    Lo trained length     s rows per position     Lt = s Lo     H hidden width     B texts     L longest of a batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unabridged._extras import require
+from unabridged.contracts import JSON, Floats, Rows
+from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.methods import Positions
+from unabridged.encoders.pooling import pool
+from unabridged.encoders.positions import ratio
+from unabridged.errors import UsageError
+from unabridged.training.losses import cosine_distance, info_nce
+from unabridged.training.texts import Pieces
+
+if TYPE_CHECKING:
+    import torch
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
+"""Model types whose code in transformers looks its positions up in ``embeddings.position_embeddings`` and takes
+``position_ids``."""
+WEIGHTS: Mapping[str, float] = {"states": 10.0, "vectors": 10.0, "contrast": 1.0}
+"""Of the three parts of the loss: distances are small numbers next to InfoNCE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is tuned, besides the schedule of the loop."""
+
+    target_tokens: int
+    """Lt, rounded up to whole multiples of the trained length."""
+    batch_tokens: int = 2048
+    seed: int = 0
+
+    def scale(self, folder: ModelFolder) -> int:
+        """The s for the model in ``folder``; :class:`UsageError` if it cannot be tuned, or not to this length."""
+        if folder.saved is not None:
+            raise UsageError(f"{folder.source} is an extended model already; name the model that it was made from.")
+        if folder.model_type not in FAMILIES or folder.positions is not Positions.ABSOLUTE:
+            raise UsageError(
+                f"Tuned positions need one learned vector per position, as in {', '.join(FAMILIES)}; "
+                f"{folder.source} is of type {folder.model_type!r} with {folder.positions.value} positions."
+            )
+        original = folder.limit or 0
+        if self.target_tokens <= original:
+            raise UsageError(
+                f"target_tokens={self.target_tokens} is not above the trained length of {folder.source}, {original} "
+                "tokens."
+            )
+        return ratio(self.target_tokens, original)
+
+    @property
+    def facts(self) -> dict[str, JSON]:
+        """The fields as JSON."""
+        return asdict(self)
+
+
+def stretched(matrix: Floats, scale: int) -> Floats:
+    """PI's matrix ``(s Lo, H)`` from the trained ``(Lo, H)``; the rows after the last trained one are copies of it.
+
+    Rows ``i s`` are the trained ones to the bit, also where a neighbour is not finite.
+    """
+    share = (np.arange(scale, dtype=np.float32) / np.float32(scale))[None, :, None]
+    after = np.concatenate((matrix[1:], matrix[-1:]))
+    long: Floats = (1 - share) * matrix[:, None] + share * after[:, None]
+    long[:, 0] = matrix
+    return long.reshape(-1, matrix.shape[1])
+
+
+def random_starts(lengths: Rows, target: int, chance: np.random.Generator) -> Rows:
+    """The u of each text, ``(B,)``: drawn evenly from 0 to ``target - length``, both included."""
+    starts: Rows = chance.integers(0, target - lengths + 1)
+    return starts
+
+
+def split_rows(matrix: Floats, scale: int, lead: int) -> torch.nn.Module:
+    """A module in place of ``position_embeddings``: frozen rows and new rows are tensors of their own.
+
+    One tensor with masked gradients would not do: weight decay and momentum move rows without a gradient.
+    ``lead`` rows in front, RoBERTa's, belong to no position and are frozen too.
+    """
+    import torch
+
+    class SplitRows(torch.nn.Module):
+        """``(B, L)`` positions, ``lead`` included, to ``(B, L, H)``."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            trained = torch.from_numpy(matrix.astype(np.float32))
+            self.lead = torch.nn.Buffer(trained[:lead].clone())
+            self.anchors = torch.nn.Buffer(trained[lead:].clone())
+            long = torch.from_numpy(stretched(self.anchors.numpy(), scale))
+            self.new = torch.nn.Parameter(long.view(len(self.anchors), scale, -1)[:, 1:].clone())
+
+        @property
+        def rows(self) -> torch.Tensor:
+            """``(lead + s Lo, H)``: the whole matrix."""
+            between = torch.cat((self.anchors[:, None], self.new), dim=1)
+            return torch.cat((self.lead, between.flatten(0, 1)))
+
+        def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.embedding(position_ids, self.rows)
+
+    return SplitRows()
+
+
+class PositionTask:
+    """Satisfies :class:`unabridged.training.loop.Task`: the new rows, and texts at random positions."""
+
+    def __init__(self, folder: ModelFolder, pieces: Pieces, tuning: Tuning) -> None:
+        self._folder = folder
+        self._pieces = pieces
+        self._tuning = tuning
+        self._scale = tuning.scale(folder)
+        self._target = self._scale * int(folder.limit or 0)
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any, torch.nn.Embedding]:
+        """The frozen model, the rows that are learned, and the trained rows."""
+        transformers = require("transformers", extra="torch", purpose="training")
+        model = transformers.AutoModel.from_pretrained(str(self._folder.path), dtype="float32").eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        trained = model.embeddings.position_embeddings
+        lead = len(trained.weight) - int(self._folder.limit or 0)
+        return model, split_rows(trained.weight.detach().numpy(), self._scale, lead), trained
+
+    @property
+    def parameters(self) -> Mapping[str, torch.Tensor]:
+        """The new rows ``(Lo, s - 1, H)``, and nothing else."""
+        return {"new": self._parts[1].new}
+
+    @property
+    def matrix(self) -> Floats:
+        """The whole matrix as it is now, rows that belong to padding included."""
+        rows: Floats = self._parts[1].rows.detach().numpy()
+        return rows
+
+    def batches(self, epoch: int) -> list[Rows]:
+        """The pieces, alike in length within a batch."""
+        chance = np.random.default_rng([self._tuning.seed, 1, epoch])
+        return self._pieces.batches(self._tuning.batch_tokens, chance)
+
+    def tokens(self, rows: Rows) -> int:
+        """Tokens of a batch, padding excluded."""
+        return int(self._pieces.lengths[rows].sum())
+
+    def loss(self, epoch: int, number: int, rows: Rows) -> torch.Tensor:
+        """How far the texts come out elsewhere from what they are at their ordinary positions."""
+        import torch
+
+        pieces = self._pieces.take(rows)
+        chance = np.random.default_rng([self._tuning.seed, 2, epoch, number])
+        starts = random_starts(pieces.lengths, self._target, chance)
+        with torch.no_grad():
+            wanted = self._states(pieces, np.zeros_like(starts), 1)
+        found = self._states(pieces, starts, 0)
+        vectors = [pool(states, pieces.offsets, self._folder.pooling) for states in (found, wanted)]
+        return (
+            WEIGHTS["states"] * cosine_distance(found, wanted)
+            + WEIGHTS["vectors"] * cosine_distance(vectors[0], vectors[1])
+            + WEIGHTS["contrast"] * info_nce(vectors[0], vectors[1])
+        )
+
+    def _states(self, pieces: Pieces, starts: Rows, trained: int) -> torch.Tensor:
+        """Last hidden states, packed ``(T, H)``, with the first token of each text at its start."""
+        import torch
+
+        model, rows, anchors = self._parts
+        ids, real = pieces.padded(int(self._folder.config.get("pad_token_id") or 0))
+        model.embeddings.position_embeddings = anchors if trained else rows
+        mask = torch.from_numpy(real)
+        inputs = {"input_ids": torch.from_numpy(ids), "position_ids": torch.from_numpy(self._places(real, starts))}
+        if not bool(mask.all()):
+            inputs["attention_mask"] = mask.long()
+        if self._folder.model_type != "mpnet":
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+        states: torch.Tensor = model(**inputs).last_hidden_state[mask]
+        return states
+
+    def _places(self, real: NDArray[np.bool_], starts: Rows) -> Rows:
+        lead = len(self._parts[2].weight) - int(self._folder.limit or 0)
+        places = np.arange(real.shape[1]) + starts[:, None] + lead
+        return np.where(real, places, max(0, lead - 1)).astype(np.int64)
