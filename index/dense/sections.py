@@ -16,6 +16,9 @@ from unabridged.index.dense.base import FaissBase
 SECTION_BYTES = 4 << 20
 """Bytes of an inverted file that are mapped at a time."""
 
+PROBES = 1 << 17
+"""Visits of a list by a query that are planned at a time, 12 bytes each and as much again for a section's part."""
+
 
 class SectionedBase(FaissBase):
     """The hits of :class:`FaissBase`, for measuring: lists are visited section by section, by all queries at once.
@@ -33,11 +36,15 @@ class SectionedBase(FaissBase):
     def _search_once(self, queries: Floats, k: int, settings: Mapping[str, int], allow: Mask | None) -> Hits:
         if not self._factory.streams or allow is not None:
             return super()._search_once(queries, k, settings, allow)
+        step = max(1, PROBES // min(settings.get("nprobe", 1), self._factory.nlist))
+        parts = [self._by_sections(queries[at : at + step], k, settings) for at in range(0, len(queries), step)]
+        return Hits(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]))
+
+    def _by_sections(self, queries: Floats, k: int, settings: Mapping[str, int]) -> Hits:
         vectors, lists, distances = self._probes(queries, settings)
-        sections = list(self._sections())
         rows = np.full((len(queries), 0), NO_HIT, np.int64)
         scores = np.zeros((len(queries), 0), np.float32)
-        for first, last in sections:
+        for first, last in self._sections():
             inside = (lists >= first) & (lists < last)
             if not inside.any():
                 continue

@@ -33,6 +33,7 @@ def test_a_search_by_sections_finds_what_one_search_finds(
     factory: str, metric: str, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "SECTION_BYTES", size)
+    monkeypatch.setattr(sections, "PROBES", 70)  # three queries at a time when all lists are visited
     facts = built(factory, metric, tmp_path)
     whole, parts = FaissBase.open(tmp_path, facts), SectionedBase(tmp_path, facts)
     queries = vectors(9, 1)
