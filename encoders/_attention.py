@@ -20,7 +20,8 @@ from torch import nn
 from unabridged.encoders._context import Batch, Context
 from unabridged.encoders._rotary import layer_kind
 from unabridged.encoders._selfextend import self_extend
-from unabridged.encoders.extension import LogN, Method, Plan
+from unabridged.encoders.methods import LogN, Method
+from unabridged.encoders.plan import Plan
 from unabridged.errors import UsageError
 
 NAME = "unabridged"

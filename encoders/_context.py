@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from unabridged.contracts import Rows
-from unabridged.encoders.extension import LogN, Method, Plan
+from unabridged.encoders.methods import LogN, Method
+from unabridged.encoders.plan import Plan
 
 Table = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines, each ``(L, R)`` float32."""

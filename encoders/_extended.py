@@ -16,7 +16,8 @@ from unabridged.encoders._attention import changes_attention, check_layers, inst
 from unabridged.encoders._context import Context, facts_of
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._rotary import ROTARY, Rotary, install_rotary
-from unabridged.encoders.extension import Method, Plan
+from unabridged.encoders.methods import Method
+from unabridged.encoders.plan import Plan
 from unabridged.errors import UsageError
 
 

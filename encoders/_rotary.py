@@ -27,7 +27,7 @@ from torch import nn
 
 from unabridged.contracts import JSON
 from unabridged.encoders._context import Context, Turns
-from unabridged.encoders.extension import Method
+from unabridged.encoders.methods import Method
 from unabridged.encoders.positions import self_extended
 from unabridged.errors import UsageError, ValidationError
 

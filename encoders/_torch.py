@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unabridged._extras import require
 from unabridged.contracts import JSON, Rows
 from unabridged.encoders._hf import ModelFolder
-from unabridged.encoders.extension import NO_PLAN, Plan
+from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 if TYPE_CHECKING:

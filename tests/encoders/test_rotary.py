@@ -1,5 +1,6 @@
 """Rotary positions of extended models against transformers' own models, given those positions or bases by hand."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ from tests_extended import LENGTHS, LO, ROTARY, batch, changed, eager, hotter, s
 
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders._torch import TorchBackend
-from unabridged.encoders.extension import NO_PLAN, Method, Plan
+from unabridged.encoders.methods import Method
+from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.errors import UsageError, ValidationError
 
 torch = pytest.importorskip("torch")
@@ -36,6 +38,7 @@ def kind(request):
     return request.param
 
 
+@functools.cache
 def backend(path, plan=NO_PLAN, **settings):
     return TorchBackend(read_folder(path), device="cpu", plan=plan, **settings)
 
@@ -100,10 +103,10 @@ def test_an_extended_model_leaves_others_in_the_same_process_alone(folders):
     ids, offsets = batch([2 * LO, 9])
     plain = backend(folders["nomic_bert"])
     before = plain.hidden(ids, offsets)
-    both = [backend(folders["nomic_bert"], PLANS[name]) for name in ("pi", "ntk")]
+    both = [backend.__wrapped__(folders["nomic_bert"], PLANS[name]) for name in ("pi", "ntk")]
     first = [one.hidden(ids, offsets) for one in both]
     assert torch.equal(plain.hidden(ids, offsets), before)
-    assert torch.equal(backend(folders["nomic_bert"]).hidden(ids, offsets), before)
+    assert torch.equal(backend.__wrapped__(folders["nomic_bert"]).hidden(ids, offsets), before)
     for one, expected in zip(both, first, strict=True):
         assert torch.equal(one.hidden(ids, offsets), expected)
 
@@ -119,7 +122,7 @@ def test_one_extended_model_serves_several_threads(folders):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_angles_are_computed_in_float32_whatever_the_precision_of_the_model(folders, precision):
-    extended = backend(folders["nomic_bert"], PLANS["pi"], precision=precision)
+    extended = backend.__wrapped__(folders["nomic_bert"], PLANS["pi"], precision=precision)
     ids, offsets = batch([8 * LO])
     seen = []
     extended.model.rotary_emb.register_forward_hook(lambda _m, _i, output: seen.append(output))

@@ -1,5 +1,6 @@
 """SelfExtend against its formula written cell by cell: as a function, and inside models of transformers."""
 
+import functools
 import math
 import sys
 
@@ -10,7 +11,8 @@ from tests_extended import BIDIRECTIONAL, LENGTHS, LO, ROTARY, batch, eager, sav
 from unabridged.encoders import _selfextend
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders._torch import TorchBackend
-from unabridged.encoders.extension import NO_PLAN, LogN, Method, Plan
+from unabridged.encoders.methods import LogN, Method
+from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.encoders.positions import self_extended
 
 torch = pytest.importorskip("torch")
@@ -115,6 +117,7 @@ def kind(request):
     return request.param
 
 
+@functools.cache
 def backend(path, plan=PLAN, **settings):
     return TorchBackend(read_folder(path), device="cpu", plan=plan, **settings)
 

@@ -1,5 +1,6 @@
 """Temperature and log-n against transformers' own models, their query weights (and relative positions) divided."""
 
+import functools
 import math
 
 import numpy as np
@@ -8,7 +9,8 @@ from tests_extended import LENGTHS, LO, batch, eager, save, sequences, states
 
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders._torch import TorchBackend
-from unabridged.encoders.extension import NO_PLAN, LogN, Method, Plan
+from unabridged.encoders.methods import LogN, Method
+from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.errors import UsageError
 
 torch = pytest.importorskip("torch")
@@ -37,6 +39,7 @@ def kind(request):
     return request.param
 
 
+@functools.cache
 def backend(path, plan=NO_PLAN, **settings):
     return TorchBackend(read_folder(path), device="cpu", plan=plan, **settings)
 
@@ -141,11 +144,11 @@ def test_every_attention_layer_was_changed_and_others_keep_theirs(folders, kind)
     ids, offsets = batch([50, 3])
     plain = backend(folders[kind])
     before = plain.hidden(ids, offsets)
-    extended = backend(folders[kind], Plan(None, 0, 0, temperature=0.5))
+    extended = backend.__wrapped__(folders[kind], Plan(None, 0, 0, temperature=0.5))
     extended.hidden(ids, offsets)
     assert extended.extended.facts["attention_layers"] == (3 if kind == "modernbert" else 2)
     assert torch.equal(plain.hidden(ids, offsets), before)
-    assert torch.equal(backend(folders[kind]).hidden(ids, offsets), before)
+    assert torch.equal(backend.__wrapped__(folders[kind]).hidden(ids, offsets), before)
 
 
 def test_a_model_of_unknown_attention_is_an_error_that_names_it(tmp_path):
@@ -164,4 +167,4 @@ def test_one_layer_that_does_not_take_part_is_an_error(folders, monkeypatch):
 
     monkeypatch.setattr(BertSelfAttention, "forward", forward)
     with pytest.raises(UsageError, match="1 of 2 attention layers"):
-        _ = backend(folders["bert"], Plan(None, 0, 0, temperature=0.9)).model
+        _ = backend.__wrapped__(folders["bert"], Plan(None, 0, 0, temperature=0.9)).model
