@@ -11,6 +11,8 @@ import typer
 
 import unabridged
 from unabridged.apps import options as o
+from unabridged.apps.advising import advise
+from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
 from unabridged.contracts import Level
 from unabridged.retrievers.result import Mode
@@ -192,6 +194,10 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
         from unabridged.apps.doctor import run_doctor
 
         run_doctor(output)
+
+
+app.command()(advise)
+app.add_typer(evaluation, name="eval")
 
 
 def main() -> None:

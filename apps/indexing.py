@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.apps.loading import load_corpus, load_for
-from unabridged.apps.output import Output, counted, emit, say
+from unabridged.apps.output import Output, complain, counted, emit, say
 from unabridged.apps.progress import duration, progress
+from unabridged.apps.trials import reach_of
 from unabridged.errors import EXIT_PARTIAL
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.build import BuildReport, build
@@ -29,6 +30,8 @@ def run_index(  # noqa: PLR0913 - groups of options, passed through once
     """Builds or updates ``out`` and prints the report; exits with 7 when some items failed."""
     corpus = load_corpus(sources, reading)
     chosen = load_for(out, encoder, loading)
+    if not quiet and (loading.get("extension") or {}).get("method") is not None:
+        complain(reach_of(chosen))
     with progress(quiet) as listener:
         report = build(corpus, chosen, out, options=settings_from(building), listener=listener, **updating)
     if output is Output.JSON:

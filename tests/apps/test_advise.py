@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from unabridged.apps import trials as t
 from unabridged.apps.advise import Clock, Result, dead_text, make_sets, recommend, try_out
 from unabridged.apps.advising import advise
+from unabridged.apps.cli import app as whole
 from unabridged.apps.evaluating import evaluation
 from unabridged.contracts import Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
@@ -159,6 +160,21 @@ def test_the_quick_measure_stops_at_the_window_and_within_its_time():
     assert tried == 256
     assert usable in (256, None)
     assert t.quick_reach(HashingEncoder(16, 5000), documents=3, seconds=0.0)[1] == 256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "shown"), [((), True), (("--quiet",), False)], ids=["plain", "quiet"])
+def test_index_prints_the_usable_length_before_it_reads_with_an_extension(corpus_file, tmp_path, options, shown):
+    extending = ["--extend", "pi", "--target-tokens", "1024"]
+    arguments = ["index", corpus_file, "--out", tmp_path / "ix", *extending, *options]
+    result = CliRunner().invoke(whole, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.stderr
+    assert ("usable length, in a quick passkey test up to 1,024 tokens" in result.stderr) is shown
+
+
+def test_the_command_line_knows_both_commands():
+    assert "--methods" in CliRunner().invoke(whole, ["advise", "--help"], env={"COLUMNS": "200"}).stdout
+    assert "--temperatures" in CliRunner().invoke(whole, ["eval", "collapse", "--help"], env={"COLUMNS": "200"}).stdout
 
 
 def test_layer_states_end_in_what_the_encoder_pools():
