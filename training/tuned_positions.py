@@ -18,23 +18,26 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unabridged._extras import require
-from unabridged.contracts import JSON, Floats, Rows
+from unabridged.contracts import JSON, Document, Failure, Floats, Rows
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders.methods import Positions
 from unabridged.encoders.pooling import pool
 from unabridged.encoders.positions import ratio
 from unabridged.errors import UsageError
 from unabridged.training.losses import cosine_distance, info_nce
-from unabridged.training.texts import Pieces
+from unabridged.training.texts import Pieces, cut
+from unabridged.training.tuned_folder import write_tuned
 
 if TYPE_CHECKING:
     import torch
@@ -127,12 +130,23 @@ def split_rows(matrix: Floats, scale: int, lead: int) -> torch.nn.Module:
     return SplitRows()
 
 
+def position_task(folder: ModelFolder, documents: Iterable[Document | Failure], tuning: Tuning) -> PositionTask:
+    """The task for a model and a corpus.
+
+    Raises:
+        UsageError: the model cannot be tuned, or not to this length.
+        CorpusError: no text.
+    """
+    tuning.scale(folder)
+    return PositionTask(folder, cut(documents, Tokenizer(folder), int(folder.limit or 0), tuning.seed), tuning)
+
+
 class PositionTask:
-    """Satisfies :class:`unabridged.training.loop.Task`: the new rows, and texts at random positions."""
+    """Satisfies :class:`unabridged.training.made.FolderTask`: the new rows, and texts at random positions."""
 
     def __init__(self, folder: ModelFolder, pieces: Pieces, tuning: Tuning) -> None:
         self._folder = folder
-        self._pieces = pieces
+        self.pieces = pieces
         self._tuning = tuning
         self._scale = tuning.scale(folder)
         self._target = self._scale * int(folder.limit or 0)
@@ -149,6 +163,11 @@ class PositionTask:
         return model, split_rows(trained.weight.detach().numpy(), self._scale, lead), trained
 
     @property
+    def facts(self) -> Mapping[str, JSON]:
+        """Settings and the model's weights."""
+        return {**self._tuning.facts, "weights": self._folder.weights_sha256}
+
+    @property
     def parameters(self) -> Mapping[str, torch.Tensor]:
         """The new rows ``(Lo, s - 1, H)``, and nothing else."""
         return {"new": self._parts[1].new}
@@ -162,17 +181,17 @@ class PositionTask:
     def batches(self, epoch: int) -> list[Rows]:
         """The pieces, alike in length within a batch."""
         chance = np.random.default_rng([self._tuning.seed, 1, epoch])
-        return self._pieces.batches(self._tuning.batch_tokens, chance)
+        return self.pieces.batches(self._tuning.batch_tokens, chance)
 
     def tokens(self, rows: Rows) -> int:
         """Tokens of a batch, padding excluded."""
-        return int(self._pieces.lengths[rows].sum())
+        return int(self.pieces.lengths[rows].sum())
 
     def loss(self, epoch: int, number: int, rows: Rows) -> torch.Tensor:
         """How far the texts come out elsewhere from what they are at their ordinary positions."""
         import torch
 
-        pieces = self._pieces.take(rows)
+        pieces = self.pieces.take(rows)
         chance = np.random.default_rng([self._tuning.seed, 2, epoch, number])
         starts = random_starts(pieces.lengths, self._target, chance)
         with torch.no_grad():
@@ -184,6 +203,10 @@ class PositionTask:
             + WEIGHTS["vectors"] * cosine_distance(vectors[0], vectors[1])
             + WEIGHTS["contrast"] * info_nce(vectors[0], vectors[1])
         )
+
+    def write(self, work: Path) -> None:
+        """The model folder with the matrix as it is now, in ``work / "folder"``."""
+        write_tuned(self._folder, self.matrix, self._scale, work / "folder")
 
     def _states(self, pieces: Pieces, starts: Rows, trained: int) -> torch.Tensor:
         """Last hidden states, packed ``(T, H)``, with the first token of each text at its start."""

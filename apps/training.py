@@ -1,0 +1,116 @@
+"""The ``train`` commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from unabridged.apps import options as o
+from unabridged.apps.output import Output, emit, exit_codes, say
+
+if TYPE_CHECKING:
+    from unabridged.training.made import Report
+
+train = typer.Typer(help="Train encoders; what is interrupted continues by the same command.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option("--out", help="The model folder to make; it must not be there.")]
+Epochs = Annotated[int, typer.Option("--epochs", help="Times that every text is seen.")]
+Rate = Annotated[float, typer.Option("--lr", help="The highest learning rate.")]
+BatchTokens = Annotated[int, typer.Option("--batch-tokens", help="Tokens of a batch; changes what is learned.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
+STUDENT_CHECKPOINT_STEPS = 100
+"""A checkpoint of a whole model is 130 MB: more often would cost more than it saves."""
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+
+
+@train.callback()
+def root() -> None:
+    """Train encoders; what is interrupted continues by the same command."""
+
+
+@train.command("positions")
+def positions(  # noqa: PLR0913 - one parameter per option
+    sources: o.Sources,
+    out: Out,
+    target_tokens: Annotated[int, typer.Option("--target-tokens", help="How far the model shall read.")],
+    encoder: o.EncoderOption = None,
+    epochs: Epochs = 3,
+    lr: Rate = 0.01,
+    batch_tokens: BatchTokens = 2048,
+    seed: Seed = 0,
+    network: o.Network = False,
+    format: o.Format = None,  # noqa: A002 - the name of the option
+    id_field: o.IdField = None,
+    text_field: o.TextField = None,
+    title_field: o.TitleField = None,
+    quiet: Quiet = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Learn positions beyond the trained ones from short texts; the model and its short vectors stay as they are."""
+    with exit_codes(output):
+        from unabridged.apps.loading import load_corpus
+        from unabridged.apps.progress import progress
+        from unabridged.encoders._resolve import resolve
+        from unabridged.training.loop import Schedule
+        from unabridged.training.made import train_folder
+        from unabridged.training.tuned_positions import Tuning, position_task
+
+        reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
+        tuning = Tuning(target_tokens, batch_tokens, seed)
+        with progress(quiet) as listener:
+            corpus = load_corpus(sources, reading)
+            folder = resolve(encoder, network=network)
+            task = position_task(folder, corpus, tuning)
+            report = train_folder(task, Schedule(epochs=epochs, lr=lr), out, listener)
+        show(report, output)
+
+
+@train.command("rope-student")
+def rope_student(  # noqa: PLR0913 - one parameter per option
+    sources: o.Sources,
+    out: Out,
+    tokens: Annotated[int, typer.Option("--tokens", help="The student's trained length.")] = 160,
+    encoder: Annotated[str | None, typer.Option("--encoder", help="The teacher, a BERT [the embedded model].")] = None,
+    epochs: Epochs = 4,
+    lr: Rate = 0.0005,
+    batch_tokens: BatchTokens = 2048,
+    seed: Seed = 0,
+    network: o.Network = False,
+    format: o.Format = None,  # noqa: A002 - the name of the option
+    id_field: o.IdField = None,
+    text_field: o.TextField = None,
+    title_field: o.TitleField = None,
+    quiet: Quiet = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Teach a BERT's twin with rotary positions, which extends to longer texts, from the BERT's own vectors."""
+    with exit_codes(output):
+        from unabridged.apps.loading import load_corpus
+        from unabridged.apps.progress import progress
+        from unabridged.encoders._resolve import resolve
+        from unabridged.training.loop import Schedule
+        from unabridged.training.made import train_folder
+        from unabridged.training.rope_student import Student, student_task
+
+        reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
+        schedule = Schedule(epochs=epochs, lr=lr, checkpoint_steps=STUDENT_CHECKPOINT_STEPS)
+        with progress(quiet) as listener:
+            corpus = load_corpus(sources, reading)
+            teacher = resolve(encoder, network=network)
+            task = student_task(teacher, corpus, Student(tokens, batch_tokens, seed))
+            report = train_folder(task, schedule, out, listener)
+        show(report, output)
+
+
+def show(report: Report, output: Output) -> None:
+    """Prints what was trained."""
+    if output is Output.JSON:
+        emit(report.as_json())
+        return
+    say(
+        f"{report.out}: learned from {report.texts:,} texts in {report.steps:,} steps ({report.tokens:,} tokens); loss "
+        f"{report.first_loss:.3f} to {report.last_loss:.3f}"
+    )
+    say(f"Use it as any model folder: unabridged index ... --encoder {report.out}")

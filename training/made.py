@@ -1,0 +1,115 @@
+"""From a task to the model folder it makes, through any number of interruptions.
+
+::
+
+    OUT.unfinished/checkpoint.safetensors     while it trains
+    OUT.unfinished/folder/                    while the folder is written
+    OUT/                                      renamed into place when everything is in it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from unabridged.contracts import JSON
+from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.export import DOCUMENT_NAMES
+from unabridged.errors import UsageError
+from unabridged.files import disk_errors
+from unabridged.progress import Listener
+from unabridged.training.loop import Checkpoint, Schedule, Task, fit
+from unabridged.training.texts import Pieces
+
+UNFINISHED = ".unfinished"
+"""Behind the name of the folder that is made: where its checkpoint lies until it is done."""
+
+
+class FolderTask(Task, Protocol):
+    """A task whose result is a model folder."""
+
+    @property
+    def facts(self) -> Mapping[str, JSON]:
+        """What a run must share with the one that it continues, besides texts and schedule."""
+        ...
+
+    @property
+    def pieces(self) -> Pieces:
+        """The texts."""
+        ...
+
+    def write(self, work: Path) -> None:
+        """Makes the folder ``work / "folder"``; may use the rest of ``work``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was done."""
+
+    out: Path
+    texts: int
+    tokens: int
+    """Of all epochs."""
+    steps: int
+    first_loss: float
+    """Mean of the first tenth of the steps."""
+    last_loss: float
+    """Mean of the last tenth."""
+
+    def as_json(self) -> dict[str, JSON]:
+        """The fields as JSON."""
+        return {**asdict(self), "out": str(self.out)}
+
+
+def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: Listener | None = None) -> Report:
+    """Trains ``task`` and writes the model folder ``out``; the same call continues what was interrupted.
+
+    Raises:
+        UsageError: ``out`` is there already.
+        ValidationError: ``out`` was begun with other settings or other texts.
+    """
+    check_free(out)
+    work = out.with_name(out.name + UNFINISHED)
+    work.mkdir(parents=True, exist_ok=True)
+    settings = {**task.facts, **asdict(schedule), "texts": digest(task.pieces)}
+    losses = fit(task, schedule, Checkpoint(work / "checkpoint.safetensors", settings), listener)
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    with disk_errors(work):
+        task.write(work)
+        if out.is_dir():
+            out.rmdir()
+        (work / "folder").replace(out)
+    shutil.rmtree(work)
+    tenth = max(1, len(losses) // 10)
+    tokens = int(task.pieces.lengths.sum()) * schedule.epochs
+    ends = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
+    return Report(out, len(task.pieces), tokens, len(losses), *ends)
+
+
+def check_free(out: Path) -> None:
+    """:class:`UsageError` unless ``out`` is absent or an empty folder."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} exists already. Name a folder that does not.")
+
+
+def digest(pieces: Pieces) -> str:
+    """SHA-256 of the texts and of how they are cut."""
+    return hashlib.sha256(pieces.ids.tobytes() + pieces.offsets.tobytes()).hexdigest()
+
+
+def prompts_of(folder: ModelFolder) -> tuple[str, str]:
+    """The folder's prompts for queries and for documents, empty where it has none."""
+    query, document = (
+        next((folder.prompts[name] for name in names if name in folder.prompts), "")
+        for names in (("query",), DOCUMENT_NAMES)
+    )
+    return query, document
