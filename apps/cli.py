@@ -14,6 +14,7 @@ from unabridged.apps import options as o
 from unabridged.apps.advising import advise
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
+from unabridged.apps.training import train
 from unabridged.contracts import Level
 from unabridged.retrievers.result import Mode
 
@@ -198,6 +199,7 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
 
 app.command()(advise)
 app.add_typer(evaluation, name="eval")
+app.add_typer(train, name="train")
 
 
 def main() -> None:
