@@ -51,54 +51,80 @@ def self_extend(
     k_plain, k_near = turn(key, turns.plain), turn(key, turns.near)
     after = None if causal else (turn(query, turns.near) * scale, turn(key, turns.far))
     out = torch.empty_like(query[..., : value.shape[-1]], dtype=value.dtype)
-    index = torch.arange(length, device=query.device)
     for start in range(0, length, rows):
         stop = min(start + rows, length)
         first = 0 if window is None else max(0, start - window)
         last = stop if causal else length if window is None else min(length, stop + window)
         scores = torch.empty(batch, heads, stop - start, last - first, dtype=torch.float32, device=query.device)
-        distance = index[start:stop, None] - index[None, first:last]
-        block = _Block(scores, distance, start, stop, first, last, turns.neighbours)
+        block = _Block(scores, start, stop, first, last, turns.neighbours)
         block.before(q_far, k_near)
         if after is not None:
             block.after(*after)
         block.near(q_plain, k_plain)
-        seen = None if mask is None else mask[..., start:stop, first:last]
-        weights = _hide(scores, seen, distance if causal else None).softmax(dim=-1)
-        out[..., start:stop, :] = weights.to(value.dtype) @ value[..., first:last, :]
+        block.hide(None if mask is None else mask[..., start:stop, first:last], causal=causal)
+        out[..., start:stop, :] = scores.softmax(dim=-1).to(value.dtype) @ value[..., first:last, :]
     return out
 
 
 class _Block:
-    """The scores of queries ``start..stop`` and keys ``first..last``, written kind by kind."""
+    """The scores of queries ``start..stop`` and keys ``first..last``, written kind by kind.
 
-    def __init__(
-        self, scores: torch.Tensor, distance: torch.Tensor, start: int, stop: int, first: int, last: int, w: int
-    ) -> None:
-        self.scores, self.distance, self.w = scores, distance, w
+    Each kind overwrites the one before where it knows better, and looks cell by cell only at columns where two meet.
+    """
+
+    def __init__(self, scores: torch.Tensor, start: int, stop: int, first: int, last: int, w: int) -> None:
+        self.scores, self.w = scores, w
         self.start, self.stop, self.first, self.last = start, stop, first, last
 
     def before(self, query: torch.Tensor, key: torch.Tensor) -> None:
         """Keys that some query has ``w`` or more behind it."""
-        self._write(query, key, self.first, self.stop - self.w, None)
+        columns = self._columns(self.first, self.stop - self.w)
+        self._part(columns).copy_(self._product(query, key, columns))
 
     def after(self, query: torch.Tensor, key: torch.Tensor) -> None:
-        """Keys that some query has ``w`` or more ahead of it."""
-        self._write(query, key, self.start + self.w, self.last, self.distance <= -self.w)
+        """Keys that some query has ``w`` or more ahead of it; those that others have behind them are shared."""
+        shared = self._columns(self.start + self.w, self.stop - self.w)
+        self._where(self._distance(shared) <= -self.w, query, key, shared)
+        columns = self._columns(max(self.start + self.w, self.stop - self.w), self.last)
+        self._part(columns).copy_(self._product(query, key, columns))
 
     def near(self, query: torch.Tensor, key: torch.Tensor) -> None:
         """Keys that some query has nearer than ``w``."""
-        inside = self.distance.abs() < self.w
-        self._write(query, key, self.start - self.w + 1, self.stop + self.w - 1, inside)
+        columns = self._columns(self.start - self.w + 1, self.stop + self.w - 1)
+        self._where(self._distance(columns).abs() < self.w, query, key, columns)
 
-    def _write(self, query: torch.Tensor, key: torch.Tensor, low: int, high: int, where: torch.Tensor | None) -> None:
-        low, high = max(low, self.first), min(high, self.last)
-        if low >= high:
-            return
-        found = query[..., self.start : self.stop, :] @ key[..., low:high, :].transpose(-1, -2)
-        columns = slice(low - self.first, high - self.first)
-        part = self.scores[..., columns]
-        part.copy_(found if where is None else torch.where(where[:, columns], found.to(part.dtype), part))
+    def hide(self, mask: torch.Tensor | None, *, causal: bool) -> None:
+        """The smallest number instead of -inf: a query of padding may see nothing, and must not become NaN."""
+        lowest = torch.finfo(self.scores.dtype).min
+        if mask is not None and mask.dtype == torch.bool:
+            self.scores.masked_fill_(~mask, lowest)
+        elif mask is not None:
+            self.scores.add_(mask).clamp_(min=lowest)
+        if causal:
+            columns = self._columns(self.start, self.stop)
+            self._part(columns).masked_fill_(self._distance(columns) < 0, lowest)
+
+    def _columns(self, low: int, high: int) -> range:
+        low = max(low, self.first)
+        return range(low, max(low, min(high, self.last)))
+
+    def _part(self, columns: range) -> torch.Tensor:
+        return self.scores[..., columns.start - self.first : columns.stop - self.first]
+
+    def _distance(self, columns: range) -> torch.Tensor:
+        """How far each key is behind each query, ``(r, columns)``."""
+        device = self.scores.device
+        queries = torch.arange(self.start, self.stop, device=device)
+        return queries[:, None] - torch.arange(columns.start, columns.stop, device=device)
+
+    def _product(self, query: torch.Tensor, key: torch.Tensor, columns: range) -> torch.Tensor:
+        keys = key[..., columns.start : columns.stop, :]
+        return query[..., self.start : self.stop, :] @ keys.transpose(-1, -2)
+
+    def _where(self, chosen: torch.Tensor, query: torch.Tensor, key: torch.Tensor, columns: range) -> None:
+        part = self._part(columns)
+        found = self._product(query, key, columns).to(part.dtype)
+        part.copy_(torch.where(chosen, found, part))
 
 
 def turn(x: torch.Tensor, table: Table) -> torch.Tensor:
@@ -109,15 +135,3 @@ def turn(x: torch.Tensor, table: Table) -> torch.Tensor:
     low, high = part.chunk(2, dim=-1)
     turned = (part * cos + torch.cat((-high, low), dim=-1) * sin).to(x.dtype)
     return turned if width == x.shape[-1] else torch.cat((turned, x[..., width:]), dim=-1)
-
-
-def _hide(scores: torch.Tensor, mask: torch.Tensor | None, distance: torch.Tensor | None) -> torch.Tensor:
-    """In place.  The smallest number instead of -inf: a query of padding may see nothing, and must not become NaN."""
-    lowest = torch.finfo(scores.dtype).min
-    if mask is not None and mask.dtype == torch.bool:
-        scores.masked_fill_(~mask, lowest)
-    elif mask is not None:
-        scores.add_(mask).clamp_(min=lowest)
-    if distance is not None:
-        scores.masked_fill_(distance < 0, lowest)
-    return scores
