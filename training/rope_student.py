@@ -30,6 +30,7 @@ from unabridged._extras import require
 from unabridged.contracts import JSON, Document, Failure, Rows
 from unabridged.encoders._hf import TOKENIZER_FILES, ModelFolder, read_folder
 from unabridged.encoders._tokens import Tokenizer
+from unabridged.encoders._torch import quiet
 from unabridged.encoders.export import Export
 from unabridged.encoders.extension import NO_EXTENSION
 from unabridged.encoders.pooling import pool
@@ -118,9 +119,8 @@ class StudentTask:
     def _models(self) -> tuple[Any, Any]:
         """Teacher and student; the student starts with the teacher's weights."""
         transformers = require("transformers", extra="torch", purpose="training")
-        teacher = transformers.BertModel.from_pretrained(
-            str(self._folder.path), dtype="float32", add_pooling_layer=False
-        ).eval()
+        with quiet(transformers):
+            teacher = transformers.AutoModel.from_pretrained(str(self._folder.path), dtype="float32").eval()
         sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         same = (*sizes, "hidden_act", "type_vocab_size", "layer_norm_eps", "pad_token_id")
         config = transformers.JinaEmbeddingsV3Config(
@@ -183,6 +183,7 @@ class StudentTask:
 
     def write(self, work: Path) -> None:
         """The student as ``work / "folder"``; pooling, prompts and the other modules are the teacher's."""
+        import torch
         from safetensors.torch import save_file
 
         bare = work / "bare"
@@ -191,6 +192,9 @@ class StudentTask:
         config = {**student.config.to_dict(), "architectures": ["JinaEmbeddingsV3Model"]}
         (bare / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         tensors = {name: value.detach().contiguous() for name, value in student.state_dict().items()}
+        # The class has a pooler, which nothing here uses: zeros, so that transformers does not draw one.
+        tensors["pooler.dense.weight"] = torch.zeros(config["hidden_size"], config["hidden_size"])
+        tensors["pooler.dense.bias"] = torch.zeros(config["hidden_size"])
         save_file(tensors, bare / "model.safetensors", {"format": "pt"})
         for name in TOKENIZER_FILES:
             if (self._folder.path / name).is_file():

@@ -31,6 +31,7 @@ from unabridged._extras import require
 from unabridged.contracts import JSON, Document, Failure, Floats, Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._tokens import Tokenizer
+from unabridged.encoders._torch import quiet
 from unabridged.encoders.methods import Positions
 from unabridged.encoders.pooling import pool
 from unabridged.encoders.positions import ratio
@@ -155,7 +156,8 @@ class PositionTask:
     def _parts(self) -> tuple[Any, Any, torch.nn.Embedding]:
         """The frozen model, the rows that are learned, and the trained rows."""
         transformers = require("transformers", extra="torch", purpose="training")
-        model = transformers.AutoModel.from_pretrained(str(self._folder.path), dtype="float32").eval()
+        with quiet(transformers):
+            model = transformers.AutoModel.from_pretrained(str(self._folder.path), dtype="float32").eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         trained = model.embeddings.position_embeddings
