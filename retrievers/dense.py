@@ -13,6 +13,7 @@ from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, build_ba
 from unabridged.index.npy import map_array
 from unabridged.index.recipe import Recipe, choose_recipe
 from unabridged.index.shard import describe, shard_name
+from unabridged.memory import give_back
 from unabridged.retrievers.measuring import RECALL_SAMPLE, measure
 from unabridged.retrievers.state import SETS, IndexState
 from unabridged.retrievers.vectors import read_blocks
@@ -89,7 +90,9 @@ def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[s
     def blocks() -> Iterator[Floats]:
         return read_blocks(paths, dim, dtype)
 
+    give_back()
     facts = build_base(blocks, rows, dim, recipe, work)
+    give_back()
     facts, recall = measure(work, facts, paths, blocks, dtype, state.settings.recall_target)
     files = describe(work)
     target = folder / "dense" / shard_name(files)

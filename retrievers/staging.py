@@ -26,6 +26,7 @@ from unabridged.errors import ManifestMismatch, PassportMismatch
 from unabridged.files import disk_errors, sync_folder, write_atomic
 from unabridged.index.pieces import Piece
 from unabridged.index.shard import Record, Shard, ShardWriter, describe, shard_name
+from unabridged.memory import give_back
 from unabridged.retrievers.journal import Journal
 
 SHARD_DOCUMENTS = 65_536
@@ -182,6 +183,7 @@ class Staging:
         self._done = (0, 0)
         self.finished.append(entry)
         self._publish(entry)
+        give_back()
 
     def _publish(self, entry: dict[str, Any]) -> None:
         """Moves a complete shard to its name; equal content may be there already."""
