@@ -1,4 +1,4 @@
-"""What is made small in training: distances between a student's vectors and a teacher's.
+"""What is made small in training: distances between vectors.
 
 Letters::
 
@@ -26,17 +26,17 @@ def cosine_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
     return (1.0 - torch.nn.functional.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
-def info_nce(student: torch.Tensor, teacher: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
-    """``-log(e^{s(b,b)/t} / sum_c e^{s(b,c)/t})`` over rows, with cosines s between student b and teacher c.
+def info_nce(asked: torch.Tensor, found: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
+    """The mean of ``-log(e^{s(b,b)/t} / sum_c e^{s(b,c)/t})``, s(b,c) the cosine of ``asked[b]`` and ``found[c]``.
 
-    Each text's own teacher vector is the positive, the other texts of the batch are the negatives (van den Oord et
-    al. 2018, arXiv 1807.03748, equation 4); 0 for a batch of one.
+    Row b of the other is the positive, the other rows are the negatives (van den Oord et al. 2018, arXiv 1807.03748,
+    equation 4); 0 for a batch of one.
     """
     import torch
 
-    _check(student, teacher)
+    _check(asked, found)
     unit = torch.nn.functional.normalize
-    scores = unit(student, dim=-1) @ unit(teacher, dim=-1).T / temperature
+    scores = unit(asked, dim=-1) @ unit(found, dim=-1).T / temperature
     return torch.nn.functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
 
 

@@ -38,13 +38,14 @@ from unabridged.errors import UsageError
 from unabridged.training.losses import cosine_distance, info_nce
 from unabridged.training.made import prompts_of
 from unabridged.training.texts import Pieces, cut
-from unabridged.training.tuned_positions import WEIGHTS
 
 if TYPE_CHECKING:
     import torch
 
 ROPE_THETA = 10_000.0
 """The rotary base: 2 pi to 2 pi 10,000 tokens a turn."""
+WEIGHTS: Mapping[str, float] = {"states": 10.0, "vectors": 10.0, "contrast": 1.0}
+"""Of the three parts of the loss: distances are small numbers next to InfoNCE."""
 FROZEN = "embeddings.word_embeddings.weight"
 
 _BLOCK: Mapping[str, str] = {

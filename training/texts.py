@@ -7,8 +7,9 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class Pieces:
 
     ids: Ids  # (T,) int32
     offsets: Rows  # (N + 1,) int64
+    lead: int = 1
+    """Special tokens in front of each."""
+    tail: int = 1
+    """Special tokens behind each."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -39,8 +44,24 @@ class Pieces:
 
     def take(self, rows: Rows) -> Pieces:
         """The pieces ``rows`` in that order."""
-        parts = [self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows.tolist()]
-        return Pieces(np.concatenate(parts), np.concatenate(([0], np.cumsum(self.lengths[rows]))).astype(np.int64))
+        return self._joined([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows.tolist()])
+
+    def spans(self, shortest: int, longest: int, chance: np.random.Generator) -> Pieces:
+        """One stretch of own tokens of each piece, between the same special tokens; the whole of a shorter piece.
+
+        Its length is drawn evenly from ``shortest`` to ``longest``, then its place.
+        """
+        parts = []
+        for start, end in pairwise(self.offsets.tolist()):
+            first, last = start + self.lead, end - self.tail
+            size = min(last - first, int(chance.integers(shortest, longest + 1)))
+            at = first + int(chance.integers(0, last - first - size + 1))
+            parts.append(np.concatenate((self.ids[start:first], self.ids[at : at + size], self.ids[last:end])))
+        return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Ids]) -> Pieces:
+        ends = np.cumsum([0, *map(len, parts)]).astype(np.int64)
+        return Pieces(np.concatenate(parts), ends, self.lead, self.tail)
 
     def padded(self, pad: int) -> tuple[Rows, np.ndarray]:
         """Ids ``(N, L)`` int64 and what of it is real ``(N, L)`` bool, padded to the longest piece."""
@@ -82,4 +103,5 @@ def cut(documents: Iterable[Document | Failure], tokenizer: Tokenizer, longest: 
             start = end
     if not lengths:
         raise CorpusError("There is no text to train on: every document of the corpus is empty or unreadable.")
-    return Pieces(np.concatenate(parts), np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return Pieces(np.concatenate(parts), offsets, len(before), len(after))

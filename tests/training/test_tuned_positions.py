@@ -1,5 +1,7 @@
 """Tuned positions on tiny models: what is frozen stays, what is learned helps, and a kill changes nothing."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -8,8 +10,9 @@ from unabridged.contracts import Document, Failure
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders.load import load_encoder
-from unabridged.errors import CorpusError, UsageError, ValidationError
+from unabridged.errors import CorpusError, ShapeError, UsageError, ValidationError
 from unabridged.training.loop import Checkpoint, Schedule, fit
+from unabridged.training.losses import cosine_distance, info_nce
 from unabridged.training.made import check_free, train_folder
 from unabridged.training.texts import cut
 from unabridged.training.tuned_positions import (
@@ -216,6 +219,37 @@ def test_pieces_partition_each_document_and_fit_the_trained_length(bert_folder):
     assert all(
         pieces.ids[a] == 2 and pieces.ids[b - 1] == 3 for a, b in zip(pieces.offsets, pieces.offsets[1:], strict=False)
     )
+
+
+def test_a_span_is_a_stretch_of_its_piece_between_the_same_special_tokens(bert_folder):
+    pieces = cut(corpus(3), Tokenizer(read_folder(bert_folder)), 64, 5)
+    spans = pieces.spans(4, 9, np.random.default_rng(0))
+    sizes, places = set(), set()
+    for (a, b), (c, d) in zip(pairwise(pieces.offsets), pairwise(spans.offsets), strict=True):
+        whole, span = pieces.ids[a:b].tolist(), spans.ids[c:d].tolist()
+        assert (span[0], span[-1]) == (whole[0], whole[-1]) == (2, 3)
+        size = len(span) - 2
+        at = [i for i in range(1, len(whole) - size) if whole[i : i + size] == span[1:-1]]
+        assert at
+        assert size == len(whole) - 2 or 4 <= size <= 9
+        sizes.add(size)
+        places.add(at[0])
+    assert {4, 9} <= sizes
+    assert len(places) > 5
+
+
+def test_info_nce_is_the_hand_written_softmax_and_cosine_distance_the_hand_written_mean():
+    import torch
+
+    a, b = np.random.default_rng(2).standard_normal((2, 4, 3))
+    unit_a, unit_b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    scores = np.exp(unit_a @ unit_b.T / 0.05)
+    expected = -np.log(np.diag(scores) / scores.sum(axis=1)).mean()
+    assert info_nce(torch.from_numpy(a), torch.from_numpy(b)).item() == pytest.approx(expected)
+    distance = cosine_distance(torch.from_numpy(a), torch.from_numpy(b)).item()
+    assert distance == pytest.approx((1 - (unit_a * unit_b).sum(axis=1)).mean())
+    with pytest.raises(ShapeError, match="two"):
+        info_nce(torch.from_numpy(a), torch.from_numpy(b[:2]))
 
 
 def test_frozen_and_new_rows_lie_side_by_side():
