@@ -16,7 +16,7 @@ from unabridged.index.dense.base import FaissBase
 SECTION_BYTES = 4 << 20
 """Bytes of an inverted file that are mapped at a time."""
 
-PROBES = 1 << 17
+PROBES = 1 << 15
 """Visits of a list by a query that are planned at a time, 12 bytes each and as much again for a section's part."""
 
 
