@@ -37,7 +37,7 @@ def positions(  # noqa: PLR0913 - one parameter per option
     target_tokens: Annotated[int, typer.Option("--target-tokens", help="How far the model shall read.")],
     encoder: o.EncoderOption = None,
     epochs: Epochs = 3,
-    lr: Rate = 0.01,
+    lr: Rate = 0.0005,
     batch_tokens: BatchTokens = 2048,
     seed: Seed = 0,
     network: o.Network = False,
