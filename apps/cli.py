@@ -23,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    rich_markup_mode="markdown",  # as markup of rich the defaults in brackets would vanish
 )
 
 

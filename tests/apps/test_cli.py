@@ -202,3 +202,8 @@ def test_help_is_quick_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "index" in done.stdout
+
+
+def test_help_shows_the_defaults_in_brackets():
+    shown = call("index", "--help").stdout
+    assert "[split]" in shown.replace("\n", "")
