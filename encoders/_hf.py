@@ -33,6 +33,7 @@ POOLING_NAMES = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
     "weightedmean": "weighted_mean",
     "lasttoken": "last",
+    "landmark": "landmark",
 }
 POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -99,6 +100,8 @@ _VOLATILE = {
 }
 """Keys of config.json that do not change a vector."""
 
+LANDMARK_TOKENS = 32
+"""Tokens between landmarks where nothing else is said: what the authors of landmark pooling evaluate with."""
 UNBOUNDED = 1_000_000
 """Tokenizers write ``model_max_length = 1e30`` for "not known": anything above this is no limit."""
 DEFAULT_WINDOW = 512
@@ -135,6 +138,8 @@ class ModelFolder:
     """Pooling modes, put side by side."""
     include_prompt: bool = True
     """Whether prompt tokens take part in pooling."""
+    landmark_tokens: int = LANDMARK_TOKENS
+    """Landmark pooling: tokens between landmarks."""
     dense: tuple[DenseSpec, ...] = ()
     normalize: bool = False
     lower: bool = False
@@ -296,6 +301,7 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
         config=read_json(path / "config.json"),
         pooling=(check_pooling(pooling),) if pooling else chain.pooling,
         include_prompt=chain.include_prompt,
+        landmark_tokens=chain.landmark_tokens,
         dense=chain.dense,
         normalize=chain.normalize,
         lower=bool(settings.get("do_lower_case", False)),
@@ -337,6 +343,7 @@ class _Chain:
 
     pooling: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
+    landmark_tokens: int = LANDMARK_TOKENS
     dense: tuple[DenseSpec, ...] = ()
     normalize: bool = False
 
@@ -356,7 +363,9 @@ class _Chain:
             )
         config = _optional(root / modules[1]["path"] / "config.json")
         dense = tuple(_dense(root / module["path"]) for module in modules[2:] if module["type"].endswith("Dense"))
-        return cls(_pooling(root, config), bool(config.get("include_prompt", True)), dense, normalize)
+        include_prompt = bool(config.get("include_prompt", True))
+        landmark_tokens = int(config.get("landmark_tokens", LANDMARK_TOKENS))
+        return cls(_pooling(root, config), include_prompt, landmark_tokens, dense, normalize)
 
 
 def _modules(root: Path) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,16 +22,41 @@ if TYPE_CHECKING:
     import torch
 
 Reduce = Callable[["torch.Tensor", Rows, Rows], "torch.Tensor"]
-"""Hidden states ``(T, H)``, offsets, leading tokens -> vectors ``(B, D)``."""
+"""States ``(P, H)``, offsets of N groups of them, leading tokens of each group -> vectors ``(N, D)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """B sequences for a backend, and the N groups of their states that become one vector each.
+
+    Mostly a sequence is one group.  Late chunking makes several of it, landmark pooling leaves states out.
+    """
+
+    ids: Ids  # (T,) int32
+    offsets: Rows  # (B + 1,) int64, of the sequences in ids
+    groups: Rows  # (N + 1,) int64, of the groups among the states that take part
+    lead: Rows  # (N,) int64, special and prompt tokens in front of each group's text
+    rows: Rows  # (N,) int64, the row of the result that each group becomes
+    kept: Rows | None = None  # (P,) int64, the states that take part; None: all
+
+    def states(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Those of the states ``(T, H)`` that take part, ``(P, H)``."""
+        if self.kept is None:
+            return hidden
+        import torch
+
+        return hidden[torch.from_numpy(self.kept).to(hidden.device)]
 
 
 class Work(Protocol):
-    """S sequences to encode."""
+    """S sequences to encode, as N vectors."""
 
     @property
     def lengths(self) -> Rows: ...  # (S,) tokens, specials and prompt included
-    def pack(self, rows: Rows) -> tuple[Ids, Rows, Rows]: ...  # ids (T,), offsets (B + 1,), lead (B,)
-    def name(self, row: int) -> str: ...  # for messages
+    @property
+    def outputs(self) -> int: ...  # N
+    def pack(self, rows: Rows) -> Packed: ...
+    def name(self, row: int) -> str: ...  # of a sequence, for messages
 
 
 class Runner:
@@ -52,8 +78,8 @@ class Runner:
         return CPU_BATCH_TOKENS if self.backends[0].device == "cpu" else GPU_BATCH_TOKENS
 
     def run(self, work: Work, heads: Sequence[Reduce], width: int) -> Floats:
-        """``(S, width)`` float32.  :class:`OutOfMemory` names a sequence that does not fit even alone."""
-        out = np.zeros((len(work.lengths), width), dtype=np.float32)
+        """``(N, width)`` float32.  :class:`OutOfMemory` names a sequence that does not fit even alone."""
+        out = np.zeros((work.outputs, width), dtype=np.float32)
         batches = plan_batches(work.lengths, self.cap)
         lanes = range(min(len(self.backends), len(batches)))
         if len(lanes) <= 1:
@@ -86,9 +112,10 @@ class Runner:
         cost = int(work.lengths[rows].max()) * len(rows)
         learned = self._learned[lane]
         if learned is None or cost <= learned or len(rows) == 1:
-            ids, offsets, lead = work.pack(rows)
+            packed = work.pack(rows)
             try:
-                return [(rows, head(self.backends[lane].hidden(ids, offsets), offsets, lead))]
+                states = packed.states(self.backends[lane].hidden(packed.ids, packed.offsets))
+                return [(packed.rows, head(states, packed.groups, packed.lead))]
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise

@@ -1,6 +1,6 @@
 """Windows of texts as the token sequences that a model gets, and PCW's chunks of them.
 
-A sequence is ``specials + prompt + slice of the text's own tokens + specials``.
+A sequence is a slice of the text's own tokens in its :class:`~unabridged.encoders._frame.Frame`.
 
 Letters::
 
@@ -16,7 +16,9 @@ import numpy as np
 
 from unabridged.contracts import Floats, Rows
 from unabridged.encoders import positions
-from unabridged.encoders._tokens import Ids, Tokens
+from unabridged.encoders._frame import Frame
+from unabridged.encoders._run import Packed
+from unabridged.encoders._tokens import Tokens
 from unabridged.encoders.extension import Plan, Weighting
 from unabridged.encoders.pooling import finish
 from unabridged.encoders.reading import Distinct, Reading
@@ -30,14 +32,14 @@ class Sequences:
     reading: Reading
     tokens: Sequence[Tokens]  # U
     distinct: Distinct
-    specials: tuple[Ids, Ids]
+    frame: Frame
     windows: Rows  # (C,) int64, the window of each sequence, never falling
     ranges: Rows  # (C, 2) int64, tokens [first, last) of the own text
 
     @classmethod
-    def of(cls, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct, specials: tuple[Ids, Ids]) -> Sequences:
+    def of(cls, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct, frame: Frame) -> Sequences:
         """Every window as one sequence."""
-        return cls(reading, tokens, distinct, specials, np.arange(len(reading.ranges)), reading.ranges)
+        return cls(reading, tokens, distinct, frame, np.arange(len(reading.ranges)), reading.ranges)
 
     @property
     def owners(self) -> Rows:
@@ -46,30 +48,42 @@ class Sequences:
         return owners
 
     @property
-    def around(self) -> Rows:
-        """Special and prompt tokens of each sequence, ``(C,)``."""
+    def prompts(self) -> Rows:
+        """Prompt tokens of each sequence, ``(C,)``."""
         prompts = np.fromiter((len(t.prompt) for t in self.tokens), dtype=np.int64, count=len(self.tokens))
-        around: Rows = prompts[self.owners] + sum(map(len, self.specials))
-        return around
+        of_each: Rows = prompts[self.owners]
+        return of_each
 
     @property
     def lengths(self) -> Rows:
         """Tokens of each sequence, ``(C,)``."""
-        lengths: Rows = self.ranges[:, 1] - self.ranges[:, 0] + self.around
-        return lengths
+        return self.frame.lengths(self.ranges[:, 1] - self.ranges[:, 0], self.prompts)
 
-    def pack(self, rows: Rows) -> tuple[Ids, Rows, Rows]:
-        """Ids ``(T,)``, offsets ``(B + 1,)`` and leading tokens that are not the text's ``(B,)`` of ``rows``."""
-        before, after = self.specials
-        parts: list[Ids] = []
-        lead, lengths = [], []
+    @property
+    def outputs(self) -> int:
+        """One vector for each sequence."""
+        return len(self.ranges)
+
+    def pack(self, rows: Rows) -> Packed:
+        """``rows`` one after the other; with landmarks only their states take part."""
+        parts, kept, lengths = [], [], []
+        prompts = []
+        start = 0
         for owner, (first, last) in zip(self.owners[rows].tolist(), self.ranges[rows].tolist(), strict=True):
             own = self.tokens[owner]
-            parts += (before, own.prompt, own.ids[first:last], after)
-            lead.append(len(before) + len(own.prompt))
-            lengths.append(lead[-1] + last - first + len(after))
-        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-        return np.concatenate(parts), offsets, np.array(lead, dtype=np.int64)
+            ids, places = self.frame.wrap(own.prompt, own.ids[first:last])
+            parts.append(ids)
+            lengths.append(len(ids))
+            prompts.append(len(own.prompt))
+            if places is not None:
+                kept.append(start + places)
+            start += len(ids)
+        offsets = _offsets(lengths)
+        if kept:
+            groups, lead = _offsets([len(places) for places in kept]), np.zeros(len(rows), dtype=np.int64)
+            return Packed(np.concatenate(parts), offsets, groups, lead, rows, np.concatenate(kept))
+        lead = np.array(prompts, dtype=np.int64) + len(self.frame.before)
+        return Packed(np.concatenate(parts), offsets, offsets, lead, rows)
 
     def name(self, row: int) -> str:
         """For messages."""
@@ -82,7 +96,7 @@ class Sequences:
 
         :class:`unabridged.errors.UsageError` if the prompt leaves no room.
         """
-        rooms = (original - self.around).tolist()
+        rooms = [self.frame.capacity(original, prompt) for prompt in self.prompts.tolist()]
         check_overlap(min(rooms, default=1), 0)
         parts = [
             first + positions.chunks(last - first, room)
@@ -119,3 +133,8 @@ def _new_tokens(work: Sequences) -> Floats:
     before = np.where(follows, np.concatenate(([0], last[:-1])), first)
     new: Floats = (last - np.maximum(first, before)).astype(np.float64)
     return new
+
+
+def _offsets(lengths: Sequence[int]) -> Rows:
+    offsets: Rows = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    return offsets

@@ -127,6 +127,9 @@ def _pooling(folder: ModelFolder) -> JSON:
     names = {ours: theirs for theirs, ours in POOLING_NAMES.items()}
     modes = [names[mode] for mode in folder.pooling]
     config: dict[str, JSON] = {"word_embedding_dimension": folder.hidden, "include_prompt": folder.include_prompt}
+    if modes == ["landmark"]:
+        # No version of sentence-transformers knows it, and by this name each refuses it.
+        return {**config, "pooling_mode": "landmark", "landmark_tokens": folder.landmark_tokens}
     if len(modes) == 1:
         # Flags, one per mode, are what every version of sentence-transformers reads.
         return {**config, **{flag: mode == modes[0] for flag, mode in POOLING_FLAGS.items()}}

@@ -40,6 +40,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     network: bool = False,
     trust_remote_code: bool = False,
     batch_tokens: int | None = None,
+    late_tokens: int | None = None,
+    late_overlap: int | None = None,
+    landmark_tokens: int | None = None,
     extension: Extension | Mapping[str, JSON] | None = None,
     extend: str | None = None,
     target_tokens: int | None = None,
@@ -60,6 +63,10 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     ``backend="auto"`` is the fastest one for model, device and precision.
     With several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
+
+    With ``late_tokens`` documents are encoded first and divided into segments of that many tokens afterwards
+    (:mod:`unabridged.encoders.late`).  ``pooling="landmark"`` pools the states of a separator after every
+    ``landmark_tokens`` tokens.
 
     From ``extend`` on, the options are fields of :class:`~unabridged.encoders.extension.Extension` (``extend`` is its
     ``method``): how to read beyond the trained length.  ``extension`` is all of them in one, or a mapping of some.
@@ -83,6 +90,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     if isinstance(name, str) and name.partition(":")[0] == HASHING:
         if extension is not None or any(value is not None for value in asked.values()):
             raise UsageError("The hashing encoder has neither positions nor attention: there is nothing to extend.")
+        if any(value is not None for value in (late_tokens, late_overlap, landmark_tokens)):
+            raise UsageError("The hashing encoder has no token states: late chunking and landmarks need a transformer.")
         return _hashing(name, max_tokens, overlap)
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
@@ -104,6 +113,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         truncate_dim=truncate_dim,
         batch_tokens=batch_tokens,
         extension=chosen,
+        late_tokens=late_tokens,
+        late_overlap=late_overlap,
+        landmark_tokens=landmark_tokens,
     )
     return TransformerEncoder(folder, backends, settings)
 

@@ -86,6 +86,7 @@ def _weighted_mean(states: torch.Tensor, starts: torch.Tensor, ends: torch.Tenso
 
 _MODES: Mapping[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cls": _cls,
+    "landmark": _mean,  # of what it is given: the caller gives the states of landmarks alone
     "last": _last,
     "max": _max,
     "mean": _mean,

@@ -77,6 +77,8 @@ class Tokenised:
     capacity: int
     """Tokens of text per window, after special tokens and prompt."""
     characters: Callable[[], Rows]
+    segment: int | None = None
+    """Late chunking: tokens that get a vector of their own, in windows of ``capacity``; None: the whole window."""
 
 
 def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) -> Reading:
@@ -126,11 +128,24 @@ class Distinct:
 
 def _windows(item: Tokenised, overlap: int, cut: bool) -> Windows:
     check_overlap(item.capacity, overlap)
+    if item.segment is not None:
+        return _segments(item, item.segment, cut)
     if item.tokens <= item.capacity:
         return whole(len(item.text), item.tokens)
     if cut:
         return head(item.text, item.characters(), item.capacity)
     return split(item.text, item.characters(), item.capacity, overlap)
+
+
+def _segments(item: Tokenised, size: int, cut: bool) -> Windows:
+    """The segments of at most ``size`` tokens of the whole text, or of what the first window holds of it."""
+    if item.tokens <= size:
+        return whole(len(item.text), item.tokens)
+    text, characters = item.text, item.characters()
+    if cut and item.tokens > item.capacity:
+        first = head(text, characters, item.capacity)
+        text, characters = text[: int(first.spans[0, 1])], characters[: item.capacity]
+    return split(text, characters, size)
 
 
 def _refusal(item: Tokenised, long: Sequence[int]) -> str:

@@ -1,0 +1,100 @@
+"""Texts through the model: tokens, windows, forward passes, and one vector for each window or segment.
+
+Letters::
+
+    U distinct texts     S windows of them, or under late chunking segments     D embedding width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from unabridged.contracts import Floats, OverflowPolicy, Rows
+from unabridged.encoders._frame import Frame
+from unabridged.encoders._head import Head
+from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders._run import Runner
+from unabridged.encoders._sequences import Sequences, merge_chunks
+from unabridged.encoders._tokens import Tokenizer, Tokens
+from unabridged.encoders.extension import Method, Plan
+from unabridged.encoders.late import LateChunking, LateSequences
+from unabridged.encoders.pooling import mean_windows
+from unabridged.encoders.reading import Distinct, Reading, Tokenised, read
+from unabridged.encoders.windows import check_overlap
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What was read of U texts, and its vectors before normalisation."""
+
+    reading: Reading
+    raw: Floats  # (S, D before truncate_dim) float32
+    weights: Rows  # (S,) int64, what each counts for in the vector of its document
+
+    @property
+    def documents(self) -> Floats:
+        """``(U, D before truncate_dim)`` float32: the weighted means of each text's vectors."""
+        return mean_windows(self.raw, self.reading.offsets, self.weights)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """One way of reading: queries and documents may differ in ``late``."""
+
+    folder: ModelFolder
+    tokenizer: Tokenizer
+    runner: Runner
+    plan: Plan
+    window: int
+    """Tokens per sequence, specials and prompt included."""
+    overlap: int
+    piece: int | None = None
+    """g of landmark pooling."""
+    late: LateChunking | None = None
+
+    def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy, *, fill: bool = False) -> Pooled:
+        """The vectors of the distinct texts; with ``fill`` a text without tokens has one of specials and prompt."""
+        tokens = self.tokenizer.encode(distinct.texts, prompt)
+        reading = self._read(distinct, tokens, policy)
+        if fill:
+            reading = reading.filled()
+        if not len(reading.ranges):
+            return Pooled(reading, np.zeros((0, self.folder.dim), dtype=np.float32), reading.tokens)
+        if self.late is not None:
+            return self._late(reading, tokens, distinct, self.late)
+        work = Sequences.of(reading, tokens, distinct, self._frame)
+        if self.plan.method is not Method.PCW:
+            return Pooled(reading, self._vectors(work), reading.tokens)
+        chunks = work.chunked(self.plan.original)
+        return Pooled(reading, merge_chunks(self._vectors(chunks), chunks, self.plan), reading.tokens)
+
+    def _read(self, distinct: Distinct, tokens: Sequence[Tokens], policy: OverflowPolicy) -> Reading:
+        check_overlap(self._frame.capacity(self.window, 0), self.overlap)
+        size = None if self.late is None else self.late.tokens
+        items = [
+            Tokenised(row, text, len(t.ids), self._frame.capacity(self.window, len(t.prompt)), t.characters, size)
+            for row, text, t in zip(distinct.first.tolist(), distinct.texts, tokens, strict=True)
+        ]
+        if self.late is not None:
+            self.late.check(min((item.capacity for item in items), default=self.window))
+        return read(items, overlap=self.overlap, policy=policy)
+
+    def _late(self, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct, late: LateChunking) -> Pooled:
+        work = LateSequences.of(reading, tokens, distinct, self._frame, window=self.window, overlap=late.overlap)
+        weights = work.weights(include_prompt=self.folder.include_prompt)
+        return Pooled(reading, self._vectors(work), weights)
+
+    def _vectors(self, work: Sequences | LateSequences) -> Floats:
+        return self.runner.run(work, self._heads, self.folder.dim)
+
+    @cached_property
+    def _frame(self) -> Frame:
+        return Frame.of(self.tokenizer.specials, self.piece)
+
+    @cached_property
+    def _heads(self) -> list[Head]:
+        return [Head(self.folder, backend.device) for backend in self.runner.backends]
