@@ -30,6 +30,18 @@ RecipeOption: TypeAlias = Annotated[
 ]
 MaxTokens: TypeAlias = Annotated[int | None, typer.Option("--max-tokens", help="Window in tokens [the model's own].")]
 Overlap: TypeAlias = Annotated[int, typer.Option("--overlap", help="Tokens that neighbouring windows share.")]
+LateTokens: TypeAlias = Annotated[
+    int | None, typer.Option("--late-tokens", help="Late chunking: encode documents first, then cut into these.")
+]
+LateOverlap: TypeAlias = Annotated[
+    int | None, typer.Option("--late-overlap", help="Tokens of context before each later window [a sixteenth].")
+]
+Pooling: TypeAlias = Annotated[
+    str | None, typer.Option("--pooling", help="mean, cls, last, landmark, ... [the model's own].")
+]
+LandmarkTokens: TypeAlias = Annotated[
+    int | None, typer.Option("--landmark-tokens", help="With --pooling landmark: tokens between landmarks [32].")
+]
 Extend: TypeAlias = Annotated[
     Method | None, typer.Option("--extend", help="How to read beyond the model's trained length.")
 ]

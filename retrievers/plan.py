@@ -70,10 +70,12 @@ def make_plan(corpus: Corpus, encoder: Encoder, settings: BuildSettings, ram: in
     ratio = tokens_per_character(found, encoder)
     capacity = max(1, encoder.window - 2)
     tokens = round(found.characters * ratio)
-    windows = _windows(found, ratio, capacity)
+    # Late chunking has several vectors in a window.
+    size = int(encoder.passport.facts.get("late_tokens", capacity))
+    windows = _windows(found, ratio, size)
     whole = settings.overflow not in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE, OverflowPolicy.ERROR)
-    segments = windows if whole else found.documents
     read = tokens if whole else min(tokens, round(_capped(found, ratio, capacity)))
+    segments = windows if whole else found.documents if size == capacity else max(found.documents, read // size)
     vectors = segments * settings.level.has_segments + found.documents * settings.level.has_documents
     rows = segments if settings.level.has_segments else found.documents
     recipe = choose_recipe(
