@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
+from unabridged.apps.kept import Kept, key_of
 from unabridged.apps.trials import Cell, Trial, dead_zone, measure
 from unabridged.contracts import JSON, Corpus, Document
 from unabridged.errors import UsageError
@@ -126,23 +128,46 @@ def plan_tokens(trials: Sequence[Trial], sets: Sequence[SynthSet], positions: in
 
 
 def try_out(
-    trial: Trial, sets: Sequence[SynthSet], text: str, positions: int, clock: Clock, tell: Callable[[str], None]
+    trial: Trial,
+    sets: Sequence[SynthSet],
+    text: str,
+    positions: int,
+    clock: Clock,
+    tell: Callable[[str], None],
+    kept: Kept | None = None,
 ) -> Result:
-    """One method on all sets, then its dead zone in ``text``; what does not fit the time limit is named."""
+    """One method on all sets, then its dead zone in ``text``; what does not fit the time limit is named.
+
+    What ``kept`` has from an earlier run is not measured again, and takes no time.
+    """
     cells: list[Cell] = []
     skipped: list[str] = []
-    trial.encode(["A first text loads the model."])
+    kept = kept or Kept(None)
+    what = (trial.encoder.passport.fingerprint, trial.level.value, trial.overflow.value)
+    loaded = False
     for made in sets:
         before = next((cell for cell in reversed(cells) if cell.length <= made.length), None)
         # From one length to the next attention grows with the square.
         expected = 0.0 if before is None else before.seconds * (made.length / before.length) ** 1.5
-        if not clock.fits(expected):
+        key = key_of(*what, made.texts, made.queries)
+        known = kept.has(key)
+        if not known and not clock.fits(expected):
             skipped.append(f"{made.task} {made.length}")
             continue
-        cells.append(measure(trial, made))
+        if not known and not loaded:
+            trial.encode(["A first text loads the model."])
+            loaded = True
+        value = kept.get(key, partial(_cell, trial, made))
+        cells.append(Cell(**{**value, "depth": tuple(value["depth"])}))
         tell(f"{trial.name}: {made.task} {made.length} accuracy@1 {cells[-1].accuracy:.2f}, {cells[-1].seconds:.0f} s")
-    dead = dead_zone(trial, text, positions) if positions and cells and clock.fits(0.0) else None
+    key = key_of(*what, text, positions)
+    wanted = positions and cells and (kept.has(key) or clock.fits(0.0))
+    dead = kept.get(key, partial(dead_zone, trial, text, positions)) if wanted else None
     return Result(trial.name, trial.encoder.window, tuple(cells), dead, tuple(skipped))
+
+
+def _cell(trial: Trial, made: SynthSet) -> JSON:
+    return asdict(measure(trial, made))
 
 
 def dead_text(length: int, texts: Sequence[str] | None, seed: int) -> str:

@@ -13,6 +13,7 @@ import typer
 from unabridged.apps import advise as a
 from unabridged.apps import options as o
 from unabridged.apps import plots
+from unabridged.apps.kept import Kept
 from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.trials import load_trials
@@ -39,6 +40,9 @@ def advise(  # noqa: PLR0913 - one parameter per option
         int | None, typer.Option("--target-tokens", help="What extended methods read [the longest length].")
     ] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", help="Time limit; what does not fit is named.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="File of measured cells: a run that was interrupted goes on from it.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the synthetic sets.")] = 0,
     plot: Annotated[Path | None, typer.Option("--plot", help="Folder for a PNG, an HTML page and a table.")] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the files in that folder.")] = "reach",
@@ -66,8 +70,9 @@ def advise(  # noqa: PLR0913 - one parameter per option
         planned = a.plan_tokens(trials, sets, positions)
         tell("tokens to encode, about: " + ", ".join(f"{key} {value:,}" for key, value in planned.items()))
         clock = a.Clock(minutes)
+        kept = Kept(keep)
         text = a.dead_text(longest, texts, seed)
-        results = [a.try_out(trial, sets, text, positions, clock, tell) for trial in trials]
+        results = [a.try_out(trial, sets, text, positions, clock, tell, kept) for trial in trials]
         report = Report(results, refused, sizes, longest, trials[0].encoder.passport.source)
         files = [] if plot is None else report.save(plot, name)
         if output is Output.JSON:

@@ -16,6 +16,7 @@ from unabridged.apps.advise import Clock, Result, dead_text, make_sets, recommen
 from unabridged.apps.advising import advise
 from unabridged.apps.cli import app as whole
 from unabridged.apps.evaluating import evaluation
+from unabridged.apps.kept import Kept
 from unabridged.contracts import Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.encoders.layers import layer_states
@@ -140,6 +141,20 @@ def test_a_time_limit_names_what_it_left_out():
     assert result.cells == ()
     assert result.skipped == ("passkey 256", "passkey 512")
     assert "within the time limit" in recommend([result], 512)
+
+
+def test_what_an_earlier_run_kept_is_not_measured_again_and_needs_no_time(tmp_path):
+    trial = t.Trial("truncate", HashingEncoder(16, 64), Level.DOC, OverflowPolicy.TRUNCATE)
+    short, longer = make_sets(["passkey"], [256, 512], 5, 4, None, 0)
+    path = tmp_path / "cells.jsonl"
+    first = try_out(trial, [short], "some text here", 2, Clock(None), lambda text: None, Kept(path))
+    path.write_text(path.read_text() + '{"key": "half a li')
+    again = try_out(trial, [short, longer], "some text here", 2, Clock(0.0), lambda text: None, Kept(path))
+    assert again.cells == first.cells
+    assert again.dead == first.dead
+    assert again.skipped == ("passkey 512",)
+    other = make_sets(["passkey"], [256], 5, 4, None, 1)
+    assert try_out(trial, other, "x", 0, Clock(0.0), lambda text: None, Kept(path)).cells == ()
 
 
 def test_the_recommendation_prefers_reach_then_accuracy():
