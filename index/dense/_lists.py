@@ -18,7 +18,6 @@ import numpy as np
 from unabridged.contracts import Floats, Rows
 from unabridged.errors import RuntimeFailure
 from unabridged.index.dense._faiss import load_faiss
-from unabridged.index.dense.factory import PIECE_BYTES
 
 _EMPTY_LISTS = 4 + 8 + 8 + 4 + 8
 """Bytes of the lists of an empty index: tag, lists, code size, kind, length of the (empty) size table."""
@@ -27,7 +26,7 @@ _EMPTY_LISTS = 4 + 8 + 8 + 4 + 8
 class PieceWriter:
     """Collects rows of a trained IVF ``index`` in pieces under ``folder``; ``finish`` joins them."""
 
-    def __init__(self, index: Any, folder: Path, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, index: Any, folder: Path, piece_bytes: int) -> None:
         faiss = load_faiss()
         self._index = index
         self._ivf = faiss.extract_index_ivf(index)
@@ -74,7 +73,15 @@ class PieceWriter:
                 out.write(faiss.rev_swig_ptr(lists.get_ids(number), count).tobytes())
         self._paths.append(path)
         self._sizes.append(sizes)
+        self._empty()
+
+    def _empty(self) -> None:
+        """An index without rows, and without the memory that its lists had grown to."""
+        faiss = load_faiss()
         self._index.reset()
+        fresh = faiss.ArrayInvertedLists(int(self._ivf.nlist), self._code)
+        self._ivf.replace_invlists(fresh, True)
+        fresh.this.disown()
 
     def _header(self) -> bytes:
         """The empty index as bytes, with the final number of rows and without its lists."""

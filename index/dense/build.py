@@ -15,7 +15,7 @@ from unabridged.errors import DiskFull, RuntimeFailure, ShapeError, UsageError
 from unabridged.index.dense._faiss import load_faiss, threads, training_kernels
 from unabridged.index.dense._kernels import as_metric, faiss_metric, wrapped
 from unabridged.index.dense._lists import PieceWriter
-from unabridged.index.dense.factory import Factory, parse
+from unabridged.index.dense.factory import Factory, parse, piece_bytes
 
 if TYPE_CHECKING:  # recipe imports the grammar from this package
     from unabridged.index.recipe import Recipe
@@ -77,7 +77,7 @@ def build_base(
         sample = _sample(blocks, n, dim, plan.train_points(n), seed, np.float16 if halves else np.float32)
         index = _trained(sample, recipe.factory, metric, seed, workers)
         del sample
-        _fill(index, plan, _chunks(blocks, n, dim), path, workers)
+        _fill(index, plan, _chunks(blocks, n, dim), path, workers, piece_bytes(n * plan.code_bytes(dim)))
     except RuntimeError as error:
         raise RuntimeFailure(f"FAISS could not build {recipe.factory!r} over {n:,} x {dim}: {error}") from error
     except OSError as error:
@@ -163,7 +163,7 @@ def _train_lists(ivf: Any, sample: Floats | Halves) -> None:
         ivf.quantizer.add(faiss.vector_to_array(clustering.centroids).reshape(ivf.nlist, ivf.d))
 
 
-def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, workers: int) -> None:
+def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, workers: int, piece: int) -> None:
     """Adds all rows in order, under their own numbers, and writes the file.
 
     The training kernels find the lists of 1,000,000 rows several times faster.
@@ -175,7 +175,7 @@ def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, worke
                 index.add(chunk)
             faiss.write_index(index, str(path))
             return
-        writer, start = PieceWriter(index, path.parent), 0
+        writer, start = PieceWriter(index, path.parent, piece), 0
         for chunk in chunks:
             writer.add(chunk, np.arange(start, start + len(chunk), dtype=np.int64))
             start += len(chunk)

@@ -9,13 +9,17 @@ Grammar (the part of it that we build and can plan for)::
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from unabridged.errors import UsageError
 
-PIECE_BYTES = 16 << 20
-"""Bytes of codes that an inverted file collects in memory before they go to disk."""
+PIECE_BYTES = 8 << 20
+"""Bytes of codes that an inverted file collects in memory before they go to disk, at least."""
+
+MOST_PIECES = 256
+"""Pieces of one inverted file: all are open at once while they are joined, and systems allow about 1,000 files."""
 
 POINTS_PER_CENTROID = 32
 """Training rows per list: the lower end of the usual 30 to 256, since k-means is most of the build."""
@@ -100,8 +104,14 @@ class Factory:
     def build_ram(self, rows: int, dim: int) -> int:
         """Predicted memory of the build beyond the interpreter: sample and its copy, centres, codes in memory."""
         sample = 2 * 4 * dim * self.train_points(rows)
-        held = 2 * PIECE_BYTES if self.streams else 1.3 * rows * self.code_bytes(dim)
+        codes = rows * self.code_bytes(dim)
+        held = 2 * piece_bytes(codes) if self.streams else 1.3 * codes
         return round(sample + 2 * self.overhead_bytes(dim) + held)
+
+
+def piece_bytes(codes: float) -> int:
+    """Bytes of a piece for ``codes`` bytes in all."""
+    return max(PIECE_BYTES, math.ceil(codes / MOST_PIECES))
 
 
 def parse(text: str, dim: int) -> Factory:
