@@ -138,8 +138,11 @@ class Filler:
 
     def flush(self) -> None:
         """Encodes and stores the documents that have gathered."""
-        if not self._unit:
-            return
+        if self._unit:
+            self._store_unit()
+            self.staging.close_if_full()
+
+    def _store_unit(self) -> None:
         records, self._unit = self._unit, []
         stored = {row: piece for row, record in enumerate(records) if (piece := self._stored(record)) is not None}
         fresh = [record for row, record in enumerate(records) if row not in stored]

@@ -107,7 +107,7 @@ class Staging:
         shutil.rmtree(current / "lexical", ignore_errors=True)
         writer = self._open_writer()
         writer.cut(*self._done)
-        self._close_if_full(writer)  # the kill came between the last unit of a shard and its end
+        self.close_if_full()  # the kill came between the last unit of a shard and its end
 
     def _open_writer(self) -> ShardWriter:
         if self._writer is None:
@@ -139,7 +139,10 @@ class Staging:
     def add_unit(
         self, records: Sequence[Record], encoded: Encoded | None, failed: Sequence[tuple[Failure, str]]
     ) -> None:
-        """Writes one unit; when this returns it survives a kill.  ``failed`` has the content key of each text."""
+        """Writes one unit; when this returns it survives a kill.  ``failed`` has the content key of each text.
+
+        :meth:`close_if_full` belongs behind it, once the caller has let the unit go: closing needs that memory.
+        """
         writer = self._open_writer()
         with disk_errors(writer.folder):
             if encoded is not None:
@@ -150,9 +153,12 @@ class Staging:
         self.journal.add(
             {"documents": self._done[0], "segments": self._done[1], "failed": [[asdict(f), key] for f, key in failed]}
         )
-        self._close_if_full(writer)
 
-    def _close_if_full(self, writer: ShardWriter) -> None:
+    def close_if_full(self) -> None:
+        """Completes the current shard if it holds what a shard may hold."""
+        if self._done[0] == 0:
+            return
+        writer = self._open_writer()
         full = writer.documents >= SHARD_DOCUMENTS or writer.segments >= SHARD_SEGMENTS
         if full or writer.source_bytes >= SHARD_BYTES:
             self.close_shard()

@@ -15,8 +15,8 @@ from unabridged.index.lexical import layout
 from unabridged.index.lexical.runs import Run
 from unabridged.index.npy import ArrayFile, BlobFile
 
-BLOCK = 1 << 16
-"""Postings merged at once: with all temporaries about 5 MB."""
+BLOCK = 1 << 14
+"""Postings merged at once: with all temporaries about 2 MB."""
 
 _TERMS = 4096
 

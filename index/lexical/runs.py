@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from unabridged.index.lexical.analyzer import Analyzer
 
-BLOCK = 1 << 18
-"""Postings handled at once: 2 MiB of keys, so the temporaries stay small beside the buffer itself."""
+BLOCK = 1 << 16
+"""Postings handled at once: 512 KiB of keys, so the temporaries stay small beside the buffer itself."""
 
 _PIECE = 1 << 16
 _TERMS = 4096
