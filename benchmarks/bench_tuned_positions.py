@@ -22,10 +22,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tuned_positions_cpu.json"))
     asked = parser.parse_args()
-    plain = load_encoder(device="cpu")
+    plain = load_encoder(device="cpu", max_tokens=512)
     tuned = load_encoder(asked.tuned, device="cpu")
     target = tuned.window
-    short = ["", "a", *passkey(256, 0).texts]
+    short = ["", "a", *passkey(256, 0).texts, *passkey(480, 0).texts]
     same = tuned.encode_documents(short).documents.tobytes() == plain.encode_documents(short).documents.tobytes()
     print(f"{len(short)} short texts: {'bit-identical' if same else 'DIFFERENT'}")
     encoders = {
