@@ -20,7 +20,7 @@ Epochs = Annotated[int, typer.Option("--epochs", help="Times that every text is 
 Rate = Annotated[float, typer.Option("--lr", help="The highest learning rate.")]
 BatchTokens = Annotated[int, typer.Option("--batch-tokens", help="Tokens of a batch; changes what is learned.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of every random choice.")]
-STUDENT_CHECKPOINT_STEPS = 100
+STUDENT_CHECKPOINT_STEPS = 50
 """A checkpoint of a whole model is 130 MB: more often would cost more than it saves."""
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 

@@ -79,6 +79,7 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
     work = out.with_name(out.name + UNFINISHED)
     work.mkdir(parents=True, exist_ok=True)
     settings = {**task.facts, **asdict(schedule), "texts": digest(task.pieces)}
+    del settings["checkpoint_steps"]  # how often is written changes nothing of what is learned
     losses = fit(task, schedule, Checkpoint(work / "checkpoint.safetensors", settings), listener)
     for path in work.iterdir():
         if path.is_dir():
