@@ -73,7 +73,7 @@ def rope_student(  # noqa: PLR0913 - one parameter per option
     out: Out,
     tokens: Annotated[int, typer.Option("--tokens", help="The student's trained length.")] = 160,
     encoder: Annotated[str | None, typer.Option("--encoder", help="The teacher, a BERT [the embedded model].")] = None,
-    epochs: Epochs = 4,
+    epochs: Epochs = 2,
     lr: Rate = 0.0005,
     batch_tokens: BatchTokens = 2048,
     seed: Seed = 0,

@@ -2,7 +2,7 @@
 
 The encoder is trained by the first line, from the embedded model and fourteen speeches:
 
-    unabridged train rope-student examples/data/speeches.jsonl.gz --tokens 160 --epochs 4 --out rope/
+    unabridged train rope-student examples/data/speeches.jsonl.gz --tokens 160 --epochs 2 --out rope/
     python benchmarks/bench_rope_reach.py rope/
 """
 

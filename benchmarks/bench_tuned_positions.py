@@ -1,6 +1,6 @@
 """Position interpolation before and after its new rows were tuned: short texts to the bit, passkey by length.
 
-unabridged train positions examples/data/speeches.jsonl.gz --target-tokens 4096 --epochs 8 --out tuned/
+unabridged train positions examples/data/speeches.jsonl.gz --target-tokens 4096 --epochs 1 --out tuned/
 python benchmarks/bench_tuned_positions.py tuned/
 """
 
