@@ -31,7 +31,8 @@ CODE_POINTS = 65_536
 
 HALF_LIMIT = 1e4
 """Largest absolute value that training rows are kept with as float16: half of their memory, which is most of a
-build's; the centres of 1,000,000 rows moved by less than 1e-3 of their length."""
+build's.  Of 1,250 centres of 40,000 x 384 clustered rows half moved by less than 5e-5 of their length, nine tenths by
+less than 1.1e-4, the farthest by 0.23: a row that changes its list near the end of k-means."""
 
 DECODED_ROWS = 4096
 """Training rows that k-means turns back into float32 at once."""

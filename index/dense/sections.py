@@ -24,8 +24,9 @@ class SectionedBase(FaissBase):
     """The hits of :class:`FaissBase`, for measuring: lists are visited section by section, by all queries at once.
 
     Maps count as memory of the process for as long as they are open, and queries that visit many lists touch most
-    of the file.  So the file is opened anew for each section, and what a section found is merged.  Slower for one
-    query, about equal for hundreds.  Kinds of index that are not mapped list by list are searched as ever.
+    of the file.  So the file is opened anew for each section, and what a section found is merged.  Meant for
+    hundreds of queries: each section costs an opening, whoever asks.  Kinds of index that are not mapped list by
+    list are searched as ever.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, JSON]) -> None:

@@ -16,7 +16,7 @@ from unabridged.index.lexical.runs import Run
 from unabridged.index.npy import ArrayFile, BlobFile
 
 BLOCK = 1 << 14
-"""Postings merged at once: with all temporaries about 2 MB."""
+"""Postings merged at once: a fraction of a MiB in each temporary."""
 
 _TERMS = 4096
 
