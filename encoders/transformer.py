@@ -66,6 +66,11 @@ class TransformerEncoder:
         """Tokens per window, specials and prompt included."""
         return self._chosen.window
 
+    @property
+    def late_tokens(self) -> int | None:
+        """Late chunking: tokens of a segment, at most; None where a vector stands for its whole window."""
+        return None if self._chosen.late is None else self._chosen.late.tokens
+
     @cached_property
     def passport(self) -> Passport:
         """Hashes of weights and tokenizer, and every setting that changes a vector; needs no torch."""

@@ -70,8 +70,8 @@ def make_plan(corpus: Corpus, encoder: Encoder, settings: BuildSettings, ram: in
     ratio = tokens_per_character(found, encoder)
     capacity = max(1, encoder.window - 2)
     tokens = round(found.characters * ratio)
-    # Late chunking has several vectors in a window.
-    size = int(encoder.passport.facts.get("late_tokens", capacity))
+    # Late chunking has several vectors in a window.  Not from the passport, which would hash all weights.
+    size = getattr(encoder, "late_tokens", None) or capacity
     windows = _windows(found, ratio, size)
     whole = settings.overflow not in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE, OverflowPolicy.ERROR)
     read = tokens if whole else min(tokens, round(_capped(found, ratio, capacity)))
