@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +13,10 @@ from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
 
 if TYPE_CHECKING:
-    from unabridged.training.made import Report
+    from unabridged.contracts import Corpus
+    from unabridged.encoders._hf import ModelFolder
+    from unabridged.training.loop import Schedule
+    from unabridged.training.made import FolderTask, Report
 
 train = typer.Typer(help="Train encoders; what is interrupted continues by the same command.", no_args_is_help=True)
 
@@ -50,21 +55,12 @@ def positions(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Learn positions beyond the trained ones from short texts; the model and its short vectors stay as they are."""
     with exit_codes(output):
-        from unabridged.apps.loading import load_corpus
-        from unabridged.apps.progress import progress
-        from unabridged.encoders._resolve import resolve
         from unabridged.training.loop import Schedule
-        from unabridged.training.made import train_folder
         from unabridged.training.tuned_positions import Tuning, position_task
 
         reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
-        tuning = Tuning(target_tokens, batch_tokens, seed)
-        with progress(quiet) as listener:
-            corpus = load_corpus(sources, reading)
-            folder = resolve(encoder, network=network)
-            task = position_task(folder, corpus, tuning)
-            report = train_folder(task, Schedule(epochs=epochs, lr=lr), out, listener)
-        show(report, output)
+        make = partial(position_task, tuning=Tuning(target_tokens, batch_tokens, seed))
+        _train(make, Schedule(epochs=epochs, lr=lr), sources, reading, encoder, network, out, quiet, output)
 
 
 @train.command("rope-student")
@@ -87,21 +83,37 @@ def rope_student(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Teach a BERT's twin with rotary positions, which extends to longer texts, from the BERT's own vectors."""
     with exit_codes(output):
-        from unabridged.apps.loading import load_corpus
-        from unabridged.apps.progress import progress
-        from unabridged.encoders._resolve import resolve
         from unabridged.training.loop import Schedule
-        from unabridged.training.made import train_folder
         from unabridged.training.rope_student import Student, student_task
 
         reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
         schedule = Schedule(epochs=epochs, lr=lr, checkpoint_steps=STUDENT_CHECKPOINT_STEPS)
-        with progress(quiet) as listener:
-            corpus = load_corpus(sources, reading)
-            teacher = resolve(encoder, network=network)
-            task = student_task(teacher, corpus, Student(tokens, batch_tokens, seed))
-            report = train_folder(task, schedule, out, listener)
-        show(report, output)
+        make = partial(student_task, student=Student(tokens, batch_tokens, seed))
+        _train(make, schedule, sources, reading, encoder, network, out, quiet, output)
+
+
+def _train(  # noqa: PLR0913 - groups of options, passed through once
+    make: Callable[[ModelFolder, Corpus], FolderTask],
+    schedule: Schedule,
+    sources: Sequence[str],
+    reading: Mapping[str, Any],
+    encoder: str | None,
+    network: bool,
+    out: Path,
+    quiet: bool,
+    output: Output,
+) -> None:
+    """Trains the task of a model folder and a corpus, and prints the report."""
+    from unabridged.apps.loading import load_corpus
+    from unabridged.apps.progress import progress
+    from unabridged.encoders._resolve import resolve
+    from unabridged.training.made import train_folder
+
+    with progress(quiet) as listener:
+        corpus = load_corpus(sources, reading)
+        task = make(resolve(encoder, network=network), corpus)
+        report = train_folder(task, schedule, out, listener)
+    show(report, output)
 
 
 def show(report: Report, output: Output) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from unabridged.errors import DiskFull
+from unabridged.errors import DiskFull, UsageError
 
 TEMPORARY_SUFFIX = ".tmp"
 HASH_BLOCK = 1 << 20
@@ -32,6 +32,12 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "run the same command again, it continues."
             ) from error
         raise
+
+
+def check_free(path: Path) -> None:
+    """:class:`UsageError` unless ``path``, a folder that is to be made, is absent or an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} exists already. Name a folder that does not.")
 
 
 def _short_write(error: OSError) -> bool:

@@ -26,8 +26,7 @@ from unabridged.contracts import JSON
 from unabridged.encoders._extension_file import SavedExtension, write_extension
 from unabridged.encoders._hf import POOLING_FLAGS, POOLING_NAMES, TOKENIZER_FILES, ModelFolder, weight_files
 from unabridged.encoders.extension import Extension
-from unabridged.errors import UsageError
-from unabridged.files import disk_errors
+from unabridged.files import check_free, disk_errors
 
 MODULE = "unabridged.encoders.st.ExtendedTransformer"
 """The class that sentence-transformers loads for an extended encoder; it computes the whole chain."""
@@ -55,8 +54,7 @@ class Export:
             UsageError: there is something at ``path`` already.
             DiskFull: the disk is full; what was written is removed.
         """
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            raise UsageError(f"{path} exists already. Name a folder that does not.")
+        check_free(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with disk_errors(path):
             work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))

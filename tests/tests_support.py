@@ -1,11 +1,25 @@
-"""Naive twins of what the product does, shared by tests."""
+"""Naive twins of what the product does, and fixtures of some folders, shared by tests."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.scoring import score_documents
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny matrices on one thread: waiting for a second one costs more than it gives, above all on a busy machine.
+
+    Holds for the folder whose conftest, or the file, that imports it.
+    """
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def brute_force_documents(index: Index, query: str) -> list[tuple[str, float]]:

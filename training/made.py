@@ -21,8 +21,7 @@ import numpy as np
 from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.export import DOCUMENT_NAMES
-from unabridged.errors import UsageError
-from unabridged.files import disk_errors
+from unabridged.files import check_free, disk_errors
 from unabridged.progress import Listener
 from unabridged.training.loop import Checkpoint, Schedule, Task, fit
 from unabridged.training.texts import Pieces
@@ -94,12 +93,6 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
     tokens = int(task.pieces.lengths.sum()) * schedule.epochs
     ends = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
     return Report(out, len(task.pieces), tokens, len(losses), *ends)
-
-
-def check_free(out: Path) -> None:
-    """:class:`UsageError` unless ``out`` is absent or an empty folder."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} exists already. Name a folder that does not.")
 
 
 def digest(pieces: Pieces) -> str:

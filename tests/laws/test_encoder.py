@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests_support import one_thread  # noqa: F401  a fixture for all that is here
 from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.encoders.load import load_encoder
@@ -57,16 +58,6 @@ def encoder(request, tmp_path_factory):
     if not request.param.startswith("hashing"):
         pytest.importorskip("torch")
     return ENCODERS[request.param](tmp_path_factory.mktemp(request.param))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny matrices on one thread: waiting for a second one costs more than it gives, above all on a busy machine."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -5,20 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tests_support import one_thread  # noqa: F401  a fixture for all that is here
+
 _PATH = Path(__file__).parents[1] / "encoders" / "tiny_models.py"
 _SPEC = importlib.util.spec_from_file_location("tiny_models_for_training", _PATH)
 _TINY = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_TINY)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny matrices on one thread; several would only wait for one another."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

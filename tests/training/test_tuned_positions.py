@@ -11,9 +11,10 @@ from unabridged.encoders._hf import read_folder
 from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders.load import load_encoder
 from unabridged.errors import CorpusError, ShapeError, UsageError, ValidationError
+from unabridged.files import check_free
 from unabridged.training.loop import Checkpoint, Schedule, fit
 from unabridged.training.losses import cosine_distance, info_nce
-from unabridged.training.made import check_free, train_folder
+from unabridged.training.made import train_folder
 from unabridged.training.texts import cut
 from unabridged.training.tuned_positions import (
     PositionTask,
