@@ -52,6 +52,8 @@ def describe(report: BuildReport, out: Path) -> str:
         f"{report.vectors:,} vectors, index {report.index['recipe']}, recall@10 {report.index['recall_at_10']}, "
         f"{duration(report.seconds)}",
     ]
+    if report.empty:
+        lines.append(f"{report.empty:,} documents are empty: they have a ledger line, and no search finds them")
     if report.missing_kept:
         lines.append(
             f"{report.missing_kept:,} documents that the corpus does not name were kept: some items could not be read "

@@ -35,20 +35,22 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
         "verified": verify,
     }
     if output is Output.JSON:
-        emit({**body, "ledger": [asdict(line) for line in index.ledger()]} if ledger else body)
+        lines = [{**asdict(line), "status": line.status} for line in index.ledger()] if ledger else []
+        emit({**body, "ledger": lines} if ledger else body)
         return
     held = f"{body['documents']:,} documents, {body['segments']:,} segments, {body['vectors']:,} vectors"
     say(f"{held}, {size / 1e6:,.1f} MB")
     read = f"{body['tokens_seen']:,} of {body['tokens_total']:,} tokens read"
-    say(f"ledger: {read}, {body['truncated']:,} documents cut short")
+    say(f"ledger: {read}, {body['truncated']:,} documents cut short, {body['empty']:,} empty")
     say(f"encoder: {state.passport.source} ({state.passport.dim} dimensions, {state.passport.fingerprint[:16]})")
     say(f"index: {body['index']['recipe']}, recall@10 {body['index']['recall_at_10']}; failed items: {body['failed']}")
     if verify:
         say("every byte agrees with the manifest")
     if ledger:
-        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy")
+        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy\tstatus")
         for line in index.ledger():
-            say(f"{line.doc_id}\t{line.tokens_total}\t{line.tokens_seen}\t{line.segments}\t{line.policy}")
+            counts = f"{line.tokens_total}\t{line.tokens_seen}\t{line.segments}"
+            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}")
 
 
 def load_checksum(folder: Path) -> str:

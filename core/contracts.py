@@ -28,6 +28,8 @@ from unabridged.errors import ShapeError
 Floats: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
+EMPTY_INPUT = "empty input"
+"""The reason in the coverage of a text without any content token."""
 JSON: TypeAlias = Any
 
 NO_HIT = -1
@@ -123,6 +125,12 @@ class Coverage:
         """How many of the B documents were not read to the end."""
         return int(np.count_nonzero(self.seen < self.total))
 
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is to be said of each of the B documents: :data:`EMPTY_INPUT`, ``truncated``, or nothing (``""``)."""
+        empty, cut = self.total == 0, self.seen < self.total
+        return tuple(EMPTY_INPUT if e else "truncated" if c else "" for e, c in zip(empty, cut, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -130,7 +138,8 @@ class Encoded:
 
     Segment ``s`` of document ``b`` is row ``offsets[b] + s`` of the segment arrays.  ``segments`` or
     ``documents`` is None where the level did not ask for it; spans and token counts are always there.
-    A document without any content token has no segment and a zero document vector.
+    A document without any content token has one segment of no tokens, whose span is all of its source, and the
+    vector that the encoder has for nothing: of special tokens and prompt, or zeros where it has none.
     """
 
     offsets: Rows  # (B + 1,) int64, from 0 to S

@@ -56,12 +56,10 @@ class Passes:
     """g of landmark pooling."""
     late: LateChunking | None = None
 
-    def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy, *, fill: bool = False) -> Pooled:
-        """The vectors of the distinct texts; with ``fill`` a text without tokens has one of specials and prompt."""
+    def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Pooled:
+        """The vectors of the distinct texts; a text without tokens has one of special tokens and prompt."""
         tokens = self.tokenizer.encode(distinct.texts, prompt)
         reading = self._read(distinct, tokens, policy)
-        if fill:
-            reading = reading.filled()
         if not len(reading.ranges):
             return Pooled(reading, np.zeros((0, self.folder.dim), dtype=np.float32), reading.tokens)
         if self.late is not None:

@@ -156,7 +156,7 @@ class _Words:
             # 15 bits choose the component: a bias below dim / 32,768, of no matter to a hash.
             at = rows + (part >> np.uint64(1)).astype(np.int64) % self._dim
             out += np.bincount(at, weights=signs, minlength=len(out))
-        return np.asarray(out.reshape(count, self._dim) / reading.tokens[:, None], dtype=np.float32)
+        return np.asarray(out.reshape(count, self._dim) / np.maximum(reading.tokens, 1)[:, None], dtype=np.float32)
 
     def _codes(self, words: Sequence[str]) -> NDArray[np.uint64]:
         import xxhash

@@ -47,16 +47,6 @@ class Reading:
         """What the ledger records."""
         return Coverage(self.total, self.seen)
 
-    def filled(self) -> Reading:
-        """The same, with one window of no tokens for every text that has none: what a query needs."""
-        counts = np.diff(self.offsets)
-        at = self.offsets[:-1][counts == 0]
-        if not len(at):
-            return self
-        offsets = np.concatenate(([0], np.cumsum(np.maximum(counts, 1)))).astype(np.int64)
-        ranges, spans = np.insert(self.ranges, at, 0, axis=0), np.insert(self.spans, at, 0, axis=0)
-        return Reading(offsets, ranges, spans, self.total, self.seen)
-
     def take(self, rows: Rows) -> tuple[Reading, Rows]:
         """The reading of texts ``rows`` (repeats allowed), and for each of its windows the row it has here."""
         counts = np.diff(self.offsets)[rows]
@@ -82,7 +72,7 @@ class Tokenised:
 
 
 def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) -> Reading:
-    """The windows of ``items`` under ``policy``.
+    """The windows of ``items`` under ``policy``; a text without tokens has one window of none.
 
     :class:`Overflow` under the policy ``error`` if a text does not fit, naming the first one; one log record of
     level WARNING under ``warn``.
@@ -128,6 +118,8 @@ class Distinct:
 
 def _windows(item: Tokenised, overlap: int, cut: bool) -> Windows:
     check_overlap(item.capacity, overlap)
+    if not item.tokens:
+        return Windows(np.zeros((1, 2), dtype=np.int64), np.array([[0, len(item.text)]], dtype=np.int64))
     if item.segment is not None:
         return _segments(item, item.segment, cut)
     if item.tokens <= item.capacity:

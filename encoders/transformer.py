@@ -90,8 +90,10 @@ class TransformerEncoder:
     ) -> Encoded:
         """Vectors, spans and coverage of B texts in one pass.
 
-        Under ``aggregate`` there are document vectors only.  :class:`unabridged.errors.Overflow` under ``error``,
-        before any forward pass; :class:`unabridged.errors.OutOfMemory` if one window does not fit into memory.
+        A text without tokens (an empty one, white space) has the vector of special tokens and prompt, 0 tokens and the
+        reason ``empty input`` in the coverage.  Under ``aggregate`` there are document vectors only.
+        :class:`unabridged.errors.Overflow` under ``error``, before any forward pass;
+        :class:`unabridged.errors.OutOfMemory` if one window does not fit into memory.
         """
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
@@ -170,9 +172,9 @@ class TransformerEncoder:
     def _whole(
         self, passes: Passes, texts: Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE
     ) -> Floats:
-        """One vector per text; a text without tokens gets the vector of specials and prompt."""
+        """One vector per text."""
         distinct = Distinct.of(texts)
-        found = passes.run(distinct, prompt, policy, fill=True)
+        found = passes.run(distinct, prompt, policy)
         vectors: Floats = self._finish(found.documents)[distinct.index]
         return vectors
 

@@ -52,6 +52,7 @@ class BuildReport:
     tokens_total: int
     tokens_seen: int
     truncated: int
+    empty: int
     vectors: int
     reused_vectors: int
     index: dict[str, Any]
@@ -179,6 +180,7 @@ class _Build:
             tokens_total=body["tokens_total"],
             tokens_seen=body["tokens_seen"],
             truncated=body["truncated"],
+            empty=body["empty"],
             vectors=body["vectors"],
             reused_vectors=counts.reused,
             index=body["index"],

@@ -53,7 +53,7 @@ def _save_deleted(folder: Path, state: IndexState, alive: Mask) -> dict[str, Any
     if len(rows) == 0:
         return None
     totals = {"documents": len(rows), "segments": 0, "tokens_total": 0, "tokens_seen": 0, "truncated": 0}
-    base = 0
+    base = empty = 0
     for shard, entry in zip(state.shards(folder), state.shard_entries, strict=True):
         local = rows[(rows >= base) & (rows < base + entry["documents"])] - base
         coverage = np.asarray(shard.array("coverage"))[local]
@@ -63,7 +63,10 @@ def _save_deleted(folder: Path, state: IndexState, alive: Mask) -> dict[str, Any
         totals["tokens_total"] += int(coverage[:, 0].sum())
         totals["tokens_seen"] += int(coverage[:, 1].sum())
         totals["truncated"] += int((coverage[:, 1] < coverage[:, 0]).sum())
+        empty += int((coverage[:, 0] == 0).sum())
         base += int(entry["documents"])
+    if empty:
+        totals["empty"] = empty
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     data = buffer.getvalue()

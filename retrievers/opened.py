@@ -81,7 +81,7 @@ class Index:
 
     def close(self) -> None:
         """Gives back every mapped file, so that the folder can be moved or removed anywhere; searching ends here."""
-        for name in ("dense", "lexical", "_known", "_alive"):
+        for name in ("dense", "lexical", "_known", "_alive", "_searched"):
             self.__dict__.pop(name, None)
         self._closed = True
         self.shards = []
@@ -105,6 +105,14 @@ class Index:
         return None if self.state.deleted is None else self.state.alive(self.folder)
 
     @cached_property
+    def _searched(self) -> Mask | None:
+        """Living documents that have tokens, ``(N,)`` bool; None: all.  See :mod:`unabridged.retrievers.ledger`."""
+        if not any(entry.get("empty") for entry in self.state.shard_entries):
+            return self._alive
+        read = np.concatenate([np.asarray(shard.array("coverage"))[:, 0] > 0 for shard in self.shards])
+        return read if self._alive is None else read & self._alive
+
+    @cached_property
     def dense(self) -> DenseStage:
         """Search by vector."""
         return DenseStage(self.rows, *open_dense(self.folder, self.state), self.scoring)
@@ -119,7 +127,7 @@ class Index:
             variant=settings.bm25_variant,
             k1=settings.k1,
             b=settings.b,
-            alive_documents=self._alive,
+            alive_documents=self._searched,
         )
         return LexicalStage(self.rows, index)
 
@@ -205,7 +213,7 @@ class Index:
         return chosen
 
     def _allow(self, wanted: Filter | None) -> Mask | None:
-        alive = self._alive
+        alive = self._searched
         if not wanted:
             return alive
         if not isinstance(wanted, Mapping):

@@ -174,15 +174,17 @@ class Staging:
             writer.close()
             self._finish(folder)
             shard = Shard(folder)
-            coverage = shard.array("coverage").sum(axis=0)
+            total, seen = shard.array("coverage").T
+            empty = int((total == 0).sum())
             files = describe(folder)
             entry = {
                 "shard": shard_name(files),
                 "documents": self._done[0],
                 "segments": self._done[1],
-                "tokens_total": int(coverage[0]),
-                "tokens_seen": int(coverage[1]),
-                "truncated": int((shard.array("coverage")[:, 1] < shard.array("coverage")[:, 0]).sum()),
+                "tokens_total": int(total.sum()),
+                "tokens_seen": int(seen.sum()),
+                "truncated": int((seen < total).sum()),
+                **({"empty": empty} if empty else {}),  # where there is none the entry is that of earlier versions
                 "files": files,
             }
         self.journal.add(entry)

@@ -114,7 +114,7 @@ class IndexState:
         gone = self.deleted or {"documents": 0, "segments": 0, "tokens_total": 0, "tokens_seen": 0, "truncated": 0}
 
         def total(name: str) -> int:
-            return sum(int(entry[name]) for entry in self.shard_entries) - int(gone[name])
+            return sum(int(entry.get(name, 0)) for entry in self.shard_entries) - int(gone.get(name, 0))
 
         documents, segments, level = total("documents"), total("segments"), self.settings.level
         base = next((self.dense[name] for name in SETS if name in self.dense), None)
@@ -124,6 +124,7 @@ class IndexState:
             "tokens_total": total("tokens_total"),
             "tokens_seen": total("tokens_seen"),
             "truncated": total("truncated"),
+            "empty": total("empty"),
             "deleted": int(gone["documents"]),
             "vectors": segments * level.has_segments + documents * level.has_documents,
             "index": {

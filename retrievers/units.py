@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from unabridged.contracts import Encoded, Encoder, Failure, Level, OverflowPolicy
 from unabridged.errors import OutOfMemory, Overflow, RuntimeFailure, ShapeError, UnabridgedError
-from unabridged.index.pieces import join, split, take
+from unabridged.index.pieces import Piece, join, split
 from unabridged.index.shard import Record
 
 UNIT_CHARACTERS = 400_000
@@ -59,7 +60,7 @@ def encode_unit(
                 f"{error}. What was finished is kept; the same command continues."
             ) from error
         return kept, part, failed
-    return _without_empty(records, encoded, where)
+    return _complete(records, encoded, where)
 
 
 def _halves(
@@ -78,17 +79,35 @@ def _halves(
     return kept, join(pieces) if pieces else None, failed
 
 
-def _without_empty(
+def _complete(
     records: Sequence[Record], encoded: Encoded, where: Callable[[Record], str]
 ) -> tuple[list[Record], Encoded | None, list[Failure]]:
-    """Takes out documents in which the tokenizer found nothing to read."""
-    rows = [row for row in range(len(records)) if encoded.offsets[row + 1] > encoded.offsets[row]]
-    if len(rows) == len(records):
+    """The result with one segment or more for every document.
+
+    An encoder may give none for a text without tokens, which then gets one of no tokens over its whole source.  A
+    text of which it counts tokens, and gives nothing, was not read: it fails.
+    """
+    counts = np.diff(encoded.offsets)
+    if bool(np.all(counts > 0)):
         return list(records), encoded, []
-    missing = sorted(set(range(len(records))) - set(rows))
-    message = "the tokenizer finds no token in this text"
-    failed = [Failure(records[row].id, where(records[row]), "encode", "empty", message) for row in missing]
-    return [records[row] for row in rows], take(encoded, rows) if rows else None, failed
+    unread = np.flatnonzero((counts == 0) & (encoded.coverage.total > 0)).tolist()
+    message = "the encoder counts tokens in this text and gives no segment of it"
+    failed = [Failure(records[row].id, where(records[row]), "encode", "no-segment", message) for row in unread]
+    kept = [row for row in range(len(records)) if row not in set(unread)]
+    pieces = split(encoded)
+    whole = [_with_segment(pieces[row], len(records[row].source), encoded) for row in kept]
+    return [records[row] for row in kept], join(whole) if whole else None, failed
+
+
+def _with_segment(piece: Piece, characters: int, encoded: Encoded) -> Piece:
+    """``piece``, or where it has no segment the same with one of no tokens, by the document's vector or zeros."""
+    if len(piece.spans):
+        return piece
+    vectors = encoded.segments
+    if vectors is not None:
+        zeros = np.zeros(vectors.shape[1], np.float32)
+        vectors = (zeros if piece.document is None else piece.document)[None]
+    return replace(piece, spans=np.array([[0, characters]]), tokens=np.zeros(1, np.int64), segments=vectors)
 
 
 def _failure(record: Record, where: str, error: Exception) -> Failure:

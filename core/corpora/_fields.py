@@ -95,12 +95,10 @@ class FieldMap:
 
 
 def checked(document: Document) -> Document | Failure:
-    """``document`` when it can be stored and has something to read, else the record of why not."""
+    """``document`` when it can be stored, else the record of why not.  An empty text is a document like any other."""
     identifier, text, title = document.id, document.text, document.title
     if not (encodable(identifier) and encodable(text) and encodable(title)):
         return failed(identifier, document.where, "lone-surrogate", "a lone surrogate, which UTF-8 cannot hold")
-    if (not text or text.isspace()) and (not title or title.isspace()):
-        return failed(identifier, document.where, "empty", f"document {identifier!r} has no text but white space")
     return document
 
 

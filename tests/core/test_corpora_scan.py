@@ -54,9 +54,15 @@ def test_longer_than_is_exact_to_the_width_of_a_bucket():
 
 def test_failures_are_counted_all_and_kept_up_to_a_cap(monkeypatch):
     monkeypatch.setattr(_scan, "FAILURES_KEPT", 3)
-    found = scan(ListCorpus(["", "text", *[" "] * 9, {"id": 1}]))
+    found = scan(ListCorpus(["\ud800", "text", *["\ud800"] * 9, {"id": 1}]))
     assert (found.documents, found.failed, len(found.failures)) == (1, 11, 3)
-    assert found.reasons == {"empty": 10, "missing-text": 1}
+    assert found.reasons == {"lone-surrogate": 10, "missing-text": 1}
+
+
+def test_empty_texts_count_as_documents_without_characters():
+    found = scan(ListCorpus(["", "text", " \n"]))
+    assert (found.documents, found.failed, found.characters) == (3, 0, 6)
+    assert (found.longest_id, found.longer_than(0), found.longer_than(3)) == ("1", 3, 1)
 
 
 def test_a_duplicate_id_is_named_with_both_places(tmp_path):
@@ -99,10 +105,10 @@ def test_duplicates_are_found_exactly_when_there_are_some(numbers):
 def test_an_empty_corpus_says_what_was_found(tmp_path):
     with pytest.raises(CorpusError, match="no item at all"):
         scan(read_corpus(tmp_path))
-    (tmp_path / "a.txt").write_bytes(b" ")
+    (tmp_path / "a.txt").write_bytes(b"\xfe")
     (tmp_path / "b.txt").write_bytes(b"\xff")
     (tmp_path / ".hidden").write_bytes(b"x")
-    with pytest.raises(CorpusError, match=r"2 items .*1 empty, 1 undecodable.*a\.txt.*1 files not read: .*'hidden': 1"):
+    with pytest.raises(CorpusError, match=r"2 items .*2 undecodable.*a\.txt.*1 files not read: .*'hidden': 1"):
         scan(read_corpus(tmp_path))
 
 

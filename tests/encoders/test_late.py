@@ -259,11 +259,12 @@ def test_spans_are_a_partition_and_every_segment_holds_a_token(bert_folder, text
     assert found.tokens.sum() == found.coverage.total[0] == found.coverage.seen[0]
 
 
-def test_a_text_without_tokens_has_no_segment_and_the_plain_encoders_vectors(bert_folder):
+def test_a_text_without_tokens_has_one_segment_and_the_plain_encoders_vectors(bert_folder):
     plain, late = load_encoder(bert_folder, device="cpu"), load_encoder(bert_folder, device="cpu", late_tokens=8)
     found = late.encode_documents(["", " \n\t "])
-    assert found.offsets.tolist() == [0, 0, 0]
-    assert not found.documents.any()
+    assert found.offsets.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(found.documents, plain.encode_documents(["", " \n\t "]).documents)
+    np.testing.assert_array_equal(found.segments, found.documents)
     assert found.coverage.total.tolist() == [0, 0]
     np.testing.assert_array_equal(late.encode_document(""), plain.encode_document(""))
 

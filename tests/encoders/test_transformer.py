@@ -207,13 +207,26 @@ class Counting(TorchBackend):
         return super().hidden(ids, offsets)
 
 
+@pytest.mark.parametrize("text", ["", " \n\t "], ids=["nothing", "white space"])
+def test_the_vector_of_an_empty_text_is_the_models_own_for_its_special_tokens(bert_folder, text):
+    from transformers import AutoModel, AutoTokenizer
+
+    found = load_encoder(bert_folder, device="cpu", document_prompt="").encode_documents([text])
+    ids = AutoTokenizer.from_pretrained(str(bert_folder))("", return_tensors="pt")
+    assert ids["input_ids"].shape == (1, 2)
+    with torch.no_grad():
+        mean = AutoModel.from_pretrained(str(bert_folder)).eval()(**ids).last_hidden_state[0].mean(0).numpy()
+    np.testing.assert_allclose(found.documents[0], mean / np.linalg.norm(mean), atol=1e-6)
+    assert (found.coverage.total[0], found.coverage.seen[0], found.coverage.reasons) == (0, 0, ("empty input",))
+
+
 def test_identical_texts_in_a_call_are_encoded_once(bert_folder):
     folder = read_folder(bert_folder)
     backend = Counting(folder)
     encoded = TransformerEncoder(folder, [backend]).encode_documents(["cat", "mat", "cat", "", "cat"])
-    assert sum(map(len, backend.seen)) == 2
+    assert sum(map(len, backend.seen)) == 3  # cat, mat, and nothing
     np.testing.assert_array_equal(encoded.documents[0], encoded.documents[4])
-    assert encoded.offsets.tolist() == [0, 1, 2, 3, 3, 4]
+    assert encoded.offsets.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_running_out_of_memory_halves_the_batch_and_is_remembered(bert_folder):

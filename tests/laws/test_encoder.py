@@ -101,15 +101,21 @@ def test_coverage_is_what_the_tokenizer_counts_and_all_of_it_is_read(encoder, en
 
 def test_no_window_is_longer_than_the_window(encoder, encoded):
     assert encoded.tokens.max() <= encoder.window
-    assert encoded.tokens.min() >= 1
+    segments = np.diff(encoded.offsets)
+    assert (encoded.tokens[np.repeat(encoded.coverage.total > 0, segments)] >= 1).all()
 
 
-def test_a_text_without_tokens_has_no_segment_and_a_zero_vector(encoded):
-    for b in (1, 3):
-        if encoded.coverage.total[b] == 0:
-            assert encoded.offsets[b] == encoded.offsets[b + 1]
-            assert not encoded.documents[b].any()
+def test_a_text_without_tokens_has_one_segment_of_none_and_says_so(encoder, encoded):
     assert encoded.coverage.total[1] == 0
+    for b in np.flatnonzero(encoded.coverage.total == 0):
+        row = int(encoded.offsets[b])
+        assert encoded.offsets[b + 1] == row + 1
+        assert encoded.spans[row].tolist() == [0, len(TEXTS[b])]
+        assert (encoded.tokens[row], encoded.coverage.seen[b], encoded.coverage.reasons[b]) == (0, 0, "empty input")
+        np.testing.assert_array_equal(encoded.segments[row], encoded.documents[b])
+        # The hashing encoder has no special tokens: what it makes of nothing is zeros.
+        assert encoded.documents[b].any() == ("backend" in encoder.passport.facts)
+    assert encoded.coverage.reasons[0] == ""
 
 
 def test_equal_texts_have_equal_vectors_to_the_bit(encoded):

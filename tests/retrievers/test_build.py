@@ -168,10 +168,10 @@ def test_equal_texts_are_encoded_once_and_share_their_vector(tmp_path):
 def test_poisoned_documents_are_recorded_and_retried_alone(records, tmp_path):
     folder = tmp_path / "ix"
     bad = {"_id": "poison", "text": "POISON in the cup"}
-    items = [*records[:2], bad, *records[2:], {"_id": "empty", "text": "  "}]
+    items = [*records[:2], bad, *records[2:], {"_id": "number", "text": 5}]
     report = ub.build_index(items, HashingEncoder(fail_on="POISON"), folder).report
     lines = [json.loads(line) for line in (folder / "failed.jsonl").read_text().splitlines()]
-    assert {line["id"]: line["reason"] for line in lines} == {"poison": "encoder-error", "empty": "empty"}
+    assert {line["id"]: line["reason"] for line in lines} == {"poison": "encoder-error", "number": "not-a-string"}
     assert report["failed"] == 2
     assert report["documents"] == len(records)
     encoder = CountingEncoder()
@@ -179,7 +179,7 @@ def test_poisoned_documents_are_recorded_and_retried_alone(records, tmp_path):
     assert encoder.encoded == ["POISON in the cup"]
     assert again["failed"] == 0
     left = [json.loads(line)["id"] for line in (folder / "failed.jsonl").read_text().splitlines()]
-    assert left == ["empty"]  # this run did not see it
+    assert left == ["number"]  # this run did not see it
     ub.build_index(items[:-1], HashingEncoder(), folder, delete_missing=True)
     assert not (folder / "failed.jsonl").exists()
 

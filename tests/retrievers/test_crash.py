@@ -184,7 +184,7 @@ def test_a_corpus_that_changed_between_kill_and_restart_ends_like_a_fresh_build_
     changed[0]["text"] = "entirely new words"
     encoder = HashingEncoder(window=32)
     index = ub.build_index(changed, HashingEncoder(window=32, fail_on="POISON"), folder)
-    assert {line.doc_id for line in index.ledger()} == {str(i["_id"]) for i in changed if i["text"]}
+    assert {line.doc_id for line in index.ledger()} == {str(i["_id"]) for i in changed}
     fresh = ub.build_index(changed, encoder, tmp_path / "fresh")
     for query in ("w1 w2 w3", "entirely new"):
         a = {(h.doc_id, round(h.score, 5)) for h in index.search_one(query, k=50, mode="bm25")}
@@ -282,4 +282,4 @@ def test_a_text_that_was_mended_between_kill_and_restart_is_tried_again(tmp_path
     mended[17]["text"] = "no poison any more".replace("poison", "harm")
     index = ub.build_index(mended, HashingEncoder(window=32, fail_on="POISON"), folder)
     assert "d 17" in {line.doc_id for line in index.ledger()}
-    assert index.report["failed_reasons"] == {"empty": 1}
+    assert (index.report["failed_reasons"], index.report["empty"]) == ({}, 1)
