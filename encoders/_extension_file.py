@@ -48,11 +48,19 @@ def read_extension(folder: Path) -> SavedExtension | None:
     unknown = sorted(set(content) - {"format", "extension", "modules", "max_tokens"})
     if unknown:
         raise ValidationError(f"{path} holds {unknown}, which this version does not understand. Update unabridged.")
+    asked, modules, window = content.get("extension", {}), content.get("modules", []), content.get("max_tokens")
+    for name, value, fits, kind in (
+        ("extension", asked, isinstance(asked, dict), "an object"),
+        ("modules", modules, isinstance(modules, list) and all(isinstance(m, dict) for m in modules), "objects"),
+        ("max_tokens", window, window is None or (type(window) is int and window > 0), "a whole number above 0"),
+    ):
+        if not fits:
+            raise ValidationError(f"{path}: {name} should hold {kind} and holds {value!r}. Restore the file.")
     try:
-        extension = Extension.from_json(content.get("extension") or {})
+        extension = Extension.from_json(asked)
     except UsageError as error:
         raise ValidationError(f"{path}: {error}") from error
-    return SavedExtension(extension, tuple(content.get("modules") or ()), content.get("max_tokens"))
+    return SavedExtension(extension, tuple(modules), window)
 
 
 def write_extension(folder: Path, saved: SavedExtension) -> None:

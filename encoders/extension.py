@@ -30,6 +30,17 @@ from unabridged.errors import UsageError, ValidationError
 __all__ = ["NO_EXTENSION", "NO_PLAN", "Extension", "LogN", "Method", "Plan", "Positions", "Weighting", "ntk_factor"]
 
 
+MOST_TOKENS = 2**31 - 1
+"""Upper bound of every number of tokens or positions: kernels count them in signed 32-bit integers."""
+
+
+def check_most(**values: int | None) -> None:
+    """:class:`UsageError` for the first of the named numbers that is above :data:`MOST_TOKENS`."""
+    for name, value in values.items():
+        if value is not None and value > MOST_TOKENS:
+            raise UsageError(f"{name} must be at most {MOST_TOKENS:,}, what 32-bit integers can count; got {value:,}.")
+
+
 @dataclass(frozen=True, slots=True)
 class Extension:
     """What a user asks for.  None takes what the method and the model suggest; :meth:`plan` settles everything."""
@@ -101,9 +112,17 @@ class Extension:
 
         Raises:
             UsageError: a method that the positions cannot take, a target that is not above the trained length, a
-                temperature that is not a positive finite number, or a parameter of another method.
+                temperature that is not a positive finite number, a parameter of another method, or a number of
+                tokens above :data:`MOST_TOKENS`.
         """
         _check_temperature(self.temperature)
+        check_most(
+            target_tokens=self.target_tokens,
+            original_tokens=self.original_tokens,
+            group=self.group,
+            neighbours=self.neighbours,
+            rows_per_position=self.rows_per_position,
+        )
         changes_attention = self.temperature != 1.0 or self.logn is not LogN.OFF
         if kind is Positions.UNKNOWN and changes_attention:
             raise UsageError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.encoders._hf import ModelFolder
-from unabridged.encoders.extension import NO_EXTENSION, Extension
+from unabridged.encoders.extension import NO_EXTENSION, NO_PLAN, Extension, LogN, check_most
 from unabridged.errors import PassportMismatch, UsageError
 
 HASHING = "hashing"
@@ -97,6 +97,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     folder = resolve(name, pooling=pooling, network=network)
     chosen = _extension(folder, extension, asked)
+    _refuse_idle(folder, chosen)
     plan = folder.plan(chosen)
     options: dict[str, Any] = {
         "precision": _precision(dtype, precision),
@@ -162,12 +163,42 @@ def check_passport(expected: Passport, found: Passport) -> None:
     """Raises :class:`PassportMismatch` unless both describe the same encoder."""
     if expected.fingerprint == found.fingerprint:
         return
-    key, old, new = next(differences(expected.facts, found.facts), ("fingerprint", "", ""))
+    key, old, new = next(_named_differences(expected.facts, found.facts), ("fingerprint", "", ""))
     raise PassportMismatch(
         f"The encoder {found.source!r} has fingerprint {found.fingerprint}, the index was built with "
         f"{expected.fingerprint} ({expected.source!r}). First difference: {key} was {old!r} and is {new!r}. "
         "Name the encoder that the index was built with, or build the index again."
     )
+
+
+SETTINGS: Mapping[str, str] = {
+    "extension.method": "extend",
+    "extension.logn": "logn",
+    "extension.temperature": "temperature",
+    "extension.rows_per_position": "rows_per_position",
+    "extension.target": "target_tokens",
+    "extension.original": "original_tokens",
+    "prompts.document": "document_prompt",
+    "prompts.query": "query_prompt",
+}
+"""Facts of a passport -> what a user calls them.  Those of an extension in the order of what follows from what: the
+scale follows from the target, and the target is nothing without a method."""
+
+
+def _named_differences(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> Iterator[tuple[str, JSON, JSON]]:
+    """As :func:`differences`, by the names of settings; in an extension what was chosen comes before what follows."""
+    nothing: dict[str, JSON] = {"extension": dict(NO_PLAN.facts)}
+    found = list(differences({**nothing, **old}, {**nothing, **new}))
+    order = list(SETTINGS)
+
+    def place(difference: tuple[str, JSON, JSON]) -> tuple[str, int]:
+        top, _, rest = difference[0].partition(".")
+        chosen = order.index(difference[0]) if difference[0] in SETTINGS else len(order)
+        return top, chosen if rest else 0
+
+    for key, was, now in sorted(found, key=place):
+        group, _, own = key.partition(".")
+        yield SETTINGS.get(key, own.removeprefix("extension.") if group in ("extension", "settings") else key), was, now
 
 
 def differences(old: Mapping[str, JSON], new: Mapping[str, JSON], prefix: str = "") -> Iterator[tuple[str, JSON, JSON]]:
@@ -195,6 +226,17 @@ def _extension(
     return saved.changed({**(extension or {}), **given})
 
 
+def _refuse_idle(folder: ModelFolder, chosen: Extension) -> None:
+    """:class:`UsageError` for a trained length that nothing looks at, unless the folder was saved with it."""
+    saved = folder.saved.extension.original_tokens if folder.saved is not None else None
+    unused = chosen.method is None and chosen.logn is LogN.OFF and chosen.rows_per_position == 1
+    if chosen.original_tokens not in (None, saved) and unused:
+        raise UsageError(
+            f"original_tokens={chosen.original_tokens} changes nothing by itself: it is what extend and logn start "
+            "from. Add one of them, or leave it out."
+        )
+
+
 def _max_tokens(folder: ModelFolder, chosen: Extension, asked: int | None) -> int | None:
     """The window that was asked for, else the one that the folder was saved with by the same extension."""
     if asked is not None or folder.saved is None or chosen != folder.saved.extension:
@@ -208,6 +250,7 @@ def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:
     _, _, dim = name.partition(":")
     if dim and not dim.isdecimal():
         raise UsageError(f"{name!r}: after 'hashing:' comes the width of the vectors, such as 'hashing:64'.")
+    check_most(max_tokens=max_tokens)
     return HashingEncoder(int(dim or 64), max_tokens if max_tokens is not None else 256, overlap=overlap)
 
 

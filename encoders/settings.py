@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
-from unabridged.encoders.extension import NO_EXTENSION, Extension, Method, Plan
+from unabridged.encoders.extension import NO_EXTENSION, Extension, Method, Plan, check_most
 from unabridged.encoders.late import LateChunking, check_poolings
 from unabridged.encoders.windows import WINDOWS_VERSION
 from unabridged.errors import UsageError
@@ -57,6 +57,13 @@ class Choices:
     @classmethod
     def of(cls, folder: ModelFolder, settings: Settings) -> Choices:
         """``settings`` for ``folder``; :class:`UsageError` where the two, or two settings, do not fit."""
+        check_most(
+            max_tokens=settings.max_tokens,
+            batch_tokens=settings.batch_tokens,
+            late_tokens=settings.late_tokens,
+            late_overlap=settings.late_overlap,
+            landmark_tokens=settings.landmark_tokens,
+        )
         plan = folder.plan(settings.extension)
         window = _window(folder, plan, settings.max_tokens)
         return cls(

@@ -7,6 +7,7 @@ state of a generator: parameters, the optimizer's moments and the losses so far 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -60,9 +61,9 @@ class Schedule:
     checkpoint_steps: int = 20
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.lr <= 0 or self.checkpoint_steps < 1:
+        if self.epochs < 1 or not 0 < self.lr < math.inf or self.checkpoint_steps < 1:
             raise UsageError(
-                f"Training needs at least 1 epoch, a rate above 0 and a checkpoint step of at least 1, got "
+                f"Training needs at least 1 epoch, a finite rate above 0 and a checkpoint step of at least 1, got "
                 f"epochs={self.epochs}, lr={self.lr}, checkpoint_steps={self.checkpoint_steps}."
             )
 

@@ -37,7 +37,7 @@ from unabridged.encoders.pooling import pool
 from unabridged.errors import UsageError
 from unabridged.training.losses import cosine_distance, info_nce
 from unabridged.training.made import prompts_of
-from unabridged.training.texts import Pieces, cut
+from unabridged.training.texts import Pieces, check_draws, cut
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,9 @@ class Student:
     """Lo: no longer text is seen in training."""
     batch_tokens: int = 2048
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_draws(self.batch_tokens, self.seed)
 
     def check(self, teacher: ModelFolder) -> None:
         """:class:`UsageError` unless ``teacher`` is a BERT that reads Lo tokens."""

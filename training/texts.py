@@ -16,7 +16,8 @@ import numpy as np
 from unabridged.contracts import Document, Failure, Rows
 from unabridged.encoders._tokens import Ids, Tokenizer
 from unabridged.encoders.batching import plan_batches
-from unabridged.errors import CorpusError
+from unabridged.encoders.extension import check_most
+from unabridged.errors import CorpusError, UsageError
 
 SHORTEST = 16
 """Own tokens of the shortest piece that is cut on purpose; ends of texts may be shorter."""
@@ -76,6 +77,16 @@ class Pieces:
         order = chance.permutation(len(self))
         planned = plan_batches(self.lengths[order], cap)
         return [order[planned[number]] for number in chance.permutation(len(planned)).tolist()]
+
+
+def check_draws(batch_tokens: int, seed: int) -> None:
+    """:class:`UsageError` unless a batch can hold a token and the seed is one that numpy takes."""
+    check_most(batch_tokens=batch_tokens)
+    if batch_tokens < 1 or seed < 0:
+        raise UsageError(
+            f"Training needs a batch of at least 1 token and a seed of at least 0, got batch_tokens={batch_tokens}, "
+            f"seed={seed}."
+        )
 
 
 def cut(documents: Iterable[Document | Failure], tokenizer: Tokenizer, longest: int, seed: int) -> Pieces:

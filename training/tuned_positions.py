@@ -40,12 +40,13 @@ from unabridged.contracts import JSON, Document, Failure, Floats, Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders._torch import quiet
+from unabridged.encoders.extension import check_most
 from unabridged.encoders.methods import Positions
 from unabridged.encoders.pooling import pool
 from unabridged.encoders.positions import ratio
 from unabridged.errors import UsageError
 from unabridged.training.losses import cosine_distance, info_nce
-from unabridged.training.texts import Pieces, cut
+from unabridged.training.texts import Pieces, check_draws, cut
 from unabridged.training.tuned_folder import write_tuned
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Tuning:
     """Lt, rounded up to whole multiples of the trained length."""
     batch_tokens: int = 2048
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_most(target_tokens=self.target_tokens)
+        check_draws(self.batch_tokens, self.seed)
 
     def scale(self, folder: ModelFolder) -> int:
         """The s for the model in ``folder``; :class:`UsageError` if it cannot be tuned, or not to this length."""
