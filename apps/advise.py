@@ -10,7 +10,7 @@ from functools import partial
 from unabridged.apps.kept import Kept, key_of
 from unabridged.apps.trials import Cell, Trial, dead_zone, measure
 from unabridged.contracts import JSON, Corpus, Document
-from unabridged.errors import UsageError
+from unabridged.errors import UsageError, ValidationError
 from unabridged.eval.reach import usable_length
 from unabridged.eval.synth.haystack import haystack
 from unabridged.eval.synth.needle import needle
@@ -87,19 +87,33 @@ def make_sets(
 ) -> list[SynthSet]:
     """The data sets, shortest first within a task.
 
-    With ``texts`` needles are placed into those, and lengths beyond what they have are left out;
-    :class:`UsageError` if none is left.
+    With ``texts`` needles are placed into those, and lengths beyond what they have are left out, which
+    :func:`left_out` puts in words; :class:`UsageError` if none is left.
     """
     sets: list[SynthSet] = []
+    held = None if texts is None else _words(texts)
     for task in tasks:
         for length in sorted(set(lengths)):
             if task == "passkey":
                 sets.append(passkey(length, seed, documents=documents, queries=queries))
-            elif texts is None or _words(texts) >= nominal_words(length, 0):
+            elif held is None or held >= nominal_words(length, 0):
                 sets.append(needle(length, seed, documents=documents, queries=queries, texts=texts))
     if not sets:
-        raise UsageError(f"The documents have {_words(texts or ()):,} words, too few for the lengths {list(lengths)}.")
+        raise UsageError(f"The documents have {held or 0:,} words, too few for the lengths {list(lengths)}.")
     return sets
+
+
+def left_out(tasks: Sequence[str], lengths: Sequence[int], texts: Sequence[str] | None) -> list[str]:
+    """What :func:`make_sets` leaves out, and why: a haystack cannot be longer than the user's texts."""
+    if texts is None or "needle" not in tasks:
+        return []
+    held = _words(texts)
+    needed = {length: nominal_words(length, 0) for length in sorted(set(lengths))}
+    return [
+        f"needle at {length:,}: the texts have {held:,} words, {words:,} are needed"
+        for length, words in needed.items()
+        if words > held
+    ]
 
 
 def own_texts(corpus: Corpus) -> list[str]:
@@ -107,7 +121,7 @@ def own_texts(corpus: Corpus) -> list[str]:
     texts: list[str] = []
     size = 0
     for item in corpus:
-        if isinstance(item, Document):
+        if isinstance(item, Document) and item.source.strip():
             texts.append(item.source)
             size += len(item.source)
             if size > CHARACTERS:
@@ -157,8 +171,7 @@ def try_out(
         if not known and not loaded:
             trial.encode(["A first text loads the model."])
             loaded = True
-        value = kept.get(key, partial(_cell, trial, made))
-        cells.append(Cell(**{**value, "depth": tuple(value["depth"])}))
+        cells.append(_read(kept.get(key, partial(_cell, trial, made))))
         tell(f"{trial.name}: {made.task} {made.length} accuracy@1 {cells[-1].accuracy:.2f}, {cells[-1].seconds:.0f} s")
     key = key_of(*what, text, positions)
     wanted = positions and cells and (kept.has(key) or clock.fits(0.0))
@@ -168,6 +181,15 @@ def try_out(
 
 def _cell(trial: Trial, made: SynthSet) -> JSON:
     return asdict(measure(trial, made))
+
+
+def _read(value: JSON) -> Cell:
+    try:
+        return Cell(**{**value, "depth": tuple(value["depth"])})
+    except (KeyError, TypeError) as error:
+        raise ValidationError(
+            f"A kept cell holds {value!r}, not what this version measures. Keep in a new file."
+        ) from error
 
 
 def dead_text(length: int, texts: Sequence[str] | None, seed: int) -> str:

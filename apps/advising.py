@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from unabridged.apps import plots
 from unabridged.apps.kept import Kept
 from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
+from unabridged.apps.places import check_plot
 from unabridged.apps.trials import load_trials
 from unabridged.errors import UsageError
 
@@ -57,23 +59,28 @@ def advise(  # noqa: PLR0913 - one parameter per option
     """Measure how far an encoder reads: passkey and needle by length and depth, dead zones, speed, per method."""
     with exit_codes(output):
         sizes = numbers(lengths, "--lengths")
+        _check(positions, minutes)
+        check_plot(plot, name)
+        kept = Kept(keep)
         texts = None
         if sources:
             corpus = load_corpus(sources, o.given(format=format, text_field=text_field))
             texts = a.own_texts(corpus)
         sets = a.make_sets(_tasks(tasks), sizes, documents, queries, texts, seed)
+        missing = a.left_out(_tasks(tasks), sizes, texts)
         longest = max(made.length for made in sets)
         loading = o.given(device=device, backend=backend, network=network)
         target = target_tokens if target_tokens is not None else longest
         trials, refused = load_trials(encoder, words(methods), target, loading)
         tell = (lambda text: None) if quiet else complain
         planned = a.plan_tokens(trials, sets, positions)
+        for reason in missing:
+            tell(f"left out: {reason}")
         tell("tokens to encode, about: " + ", ".join(f"{key} {value:,}" for key, value in planned.items()))
         clock = a.Clock(minutes)
-        kept = Kept(keep)
         text = a.dead_text(longest, texts, seed)
         results = [a.try_out(trial, sets, text, positions, clock, tell, kept) for trial in trials]
-        report = Report(results, refused, sizes, longest, trials[0].encoder.passport.source)
+        report = Report(results, refused, sizes, longest, trials[0].encoder.passport.source, missing)
         files = [] if plot is None else report.save(plot, name)
         if output is Output.JSON:
             emit({**report.as_json(), "planned_tokens": planned, "target_tokens": target, "files": files})
@@ -87,8 +94,15 @@ class Report:
     """All results of one run, in the forms that it is asked for."""
 
     def __init__(
-        self, results: Sequence[a.Result], refused: dict[str, str], lengths: Sequence[int], longest: int, source: str
+        self,
+        results: Sequence[a.Result],
+        refused: dict[str, str],
+        lengths: Sequence[int],
+        longest: int,
+        source: str,
+        left_out: Sequence[str] = (),
     ) -> None:
+        self.left_out = list(left_out)
         self.results = results
         self.refused = refused
         self.lengths = lengths
@@ -128,6 +142,7 @@ class Report:
         notes += [
             f"No time for {result.name}: {', '.join(result.skipped)}." for result in self.results if result.skipped
         ]
+        notes += [f"Left out: {reason}." for reason in self.left_out]
         return notes
 
     def as_json(self) -> dict[str, Any]:
@@ -137,6 +152,7 @@ class Report:
             "lengths": list(self.lengths),
             "methods": [result.as_json() for result in self.results],
             "not_fitting": self.refused,
+            "left_out": self.left_out,
             "recommendation": a.recommend(self.results, self.longest),
         }
 
@@ -201,6 +217,14 @@ class Report:
             for result in self.results
         }
         return plots.lines(series, "speed", "nominal tokens", "tokens read per second", log="xy")
+
+
+def _check(positions: int, minutes: float | None) -> None:
+    """:class:`UsageError` for a number that no run can follow."""
+    if positions < 0:
+        raise UsageError(f"--positions must be at least 0 (0: no dead-zone curve), got {positions}.")
+    if minutes is not None and not 0 <= minutes < math.inf:
+        raise UsageError(f"--minutes must be a number of at least 0, got {minutes}. Leave it out for no limit.")
 
 
 def words(text: str) -> list[str]:

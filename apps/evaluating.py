@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from unabridged.apps import plots
 from unabridged.apps.advising import aligned, numbers, words
 from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
+from unabridged.apps.places import check_plot
 from unabridged.contracts import Document, Encoder, Level, OverflowPolicy
 from unabridged.encoders.layers import layer_states
 from unabridged.encoders.load import load_encoder
@@ -56,28 +57,50 @@ def collapse(  # noqa: PLR0913 - one parameter per option
     """Measure how alike the vectors of long texts become, and how attention temperature changes that."""
     with exit_codes(output):
         edges = [0, *[edge for edge in numbers(bins.removeprefix("0,"), "--bins") if edge > 0]]
+        if sample < 0:
+            raise UsageError(f"--sample must be at least 0 (0: no energies), got {sample}.")
+        check_plot(plot, "collapse")
         texts = _texts(load_corpus(sources, o.given(format=format, text_field=text_field)))
         loading = o.given(max_tokens=max_tokens, extend=extend, target_tokens=target_tokens)
         rows: list[dict[str, Any]] = []
+        reading = Reading(0, 0, 1.0)
         for temperature in _temperatures(temperatures):
             chosen = load_encoder(encoder, temperature=temperature, **loading)
             read = _prefixes(chosen, texts, edges) if prefixes else texts
-            rows += measured(chosen, read, edges, sample, temperature)
+            found, reading = measured(chosen, read, edges, sample, temperature)
+            rows += found
             if not quiet:
                 complain(f"temperature {temperature:g}: {len(read):,} texts")
-        files = [] if plot is None else save(plot, rows)
+        files = [] if plot is None else save(plot, rows, reading.as_text())
         if output is Output.JSON:
-            emit({"texts": len(texts), "bins": rows, "files": files})
+            emit({"texts": len(texts), **asdict(reading), "bins": rows, "files": files})
         else:
             say(aligned(table(rows)))
+            say(reading.as_text())
             for file in files:
                 say(f"wrote {file}")
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How much was read of the texts that a comparison is about; the temperature changes nothing of it."""
+
+    window: int
+    """Tokens, specials and prompt included."""
+    cut: int
+    """Texts that were not read to their end."""
+    read: float
+    """Share of all content tokens that were read."""
+
+    def as_text(self) -> str:
+        """One line for people."""
+        return f"{self.cut:,} texts longer than the window of {self.window:,} tokens were cut; {self.read:.1%} was read"
+
+
 def measured(
     encoder: Encoder, texts: Sequence[str], edges: Sequence[int], sample: int, temperature: float
-) -> list[dict[str, Any]]:
-    """One row per bin: cosine, variance, and the mean high-frequency energy after each layer."""
+) -> tuple[list[dict[str, Any]], Reading]:
+    """One row per bin: cosine, variance, and the mean high-frequency energy after each layer; and what was read."""
     encoded = encoder.encode_documents(texts, level=Level.DOC, overflow=OverflowPolicy.TRUNCATE)
     if encoded.documents is None:
         raise UsageError("The encoder gives no document vectors.")
@@ -92,7 +115,8 @@ def measured(
         energies = [[high_frequency(state) for state in layers] for layers in states]
         energy = np.mean(energies, axis=0).tolist() if energies else []
         rows.append({"temperature": temperature, **asdict(one), "energy": energy})
-    return rows
+    total, seen = int(encoded.coverage.total.sum()), int(tokens.sum())
+    return rows, Reading(encoder.window, encoded.coverage.truncated, seen / max(total, 1))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -107,8 +131,8 @@ def table(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [head, *body]
 
 
-def save(folder: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Writes collapse.png and collapse.md; returns their paths."""
+def save(folder: Path, rows: Sequence[dict[str, Any]], note: str) -> list[str]:
+    """Writes collapse.png and collapse.md, the table with ``note`` below it; returns their paths."""
     temperatures = sorted({row["temperature"] for row in rows}, reverse=True)
     last = max((row["first"] for row in rows if row["energy"]), default=0)
 
@@ -129,7 +153,7 @@ def save(folder: Path, rows: Sequence[dict[str, Any]]) -> list[str]:
         plots.lines(layers, f"texts of {last:,} tokens and more", "layer", "high-frequency energy ||HX||/||X||"),
     ]
     plots.save_panels(folder / "collapse.png", panels, "Length collapse", columns=3)
-    (folder / "collapse.md").write_text(plots.markdown(table(rows)) + "\n", encoding="utf-8")
+    (folder / "collapse.md").write_text(f"{plots.markdown(table(rows))}\n\n{note}.\n", encoding="utf-8")
     return [str(folder / "collapse.png"), str(folder / "collapse.md")]
 
 

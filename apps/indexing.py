@@ -30,10 +30,14 @@ def run_index(  # noqa: PLR0913 - groups of options, passed through once
     """Builds or updates ``out`` and prints the report; exits with 7 when some items failed."""
     corpus = load_corpus(sources, reading)
     chosen = load_for(out, encoder, loading)
-    if not quiet and (loading.get("extension") or {}).get("method") is not None:
+    extended = (loading.get("extension") or {}).get("method") is not None
+
+    def tell_reach() -> None:
         complain(reach_of(chosen))
+
+    begin = tell_reach if extended and not quiet else None
     with progress(quiet) as listener:
-        report = build(corpus, chosen, out, options=settings_from(building), listener=listener, **updating)
+        report = build(corpus, chosen, out, options=settings_from(building), listener=listener, begin=begin, **updating)
     if output is Output.JSON:
         emit({**report.as_json(), "folder": str(out), "failed_file": str(out / FAILED_NAME) if report.failed else None})
     else:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from unabridged.apps.places import check_file
 from unabridged.contracts import JSON
+from unabridged.errors import ValidationError
+
+BEGINNING = '{"key": "'
+"""How every line of such a file begins."""
 
 
 class Kept:
-    """Values by what they were measured on; without a path nothing is kept."""
+    """Values by what they were measured on; without a path nothing is kept.
+
+    :class:`ValidationError` for a file that holds anything else, :class:`UsageError` for one that cannot be written.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._values: dict[str, JSON] = {}
-        if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the last line of a run that was ended while it wrote
-                self._values[entry["key"]] = entry["value"]
+        if path is None:
+            return
+        check_file(path, "--keep")
+        if path.is_file():
+            self._values = dict(_entries(path))
 
     def has(self, key: str) -> bool:
         """Whether a value of ``key`` is there."""
@@ -39,6 +45,32 @@ class Kept:
                     # A line end first: it closes a line that an interrupted run left open.
                     file.write("\n" + json.dumps({"key": key, "value": value}) + "\n")
         return self._values[key]
+
+
+def _entries(path: Path) -> Iterator[tuple[str, JSON]]:
+    """The cells in ``path``; :class:`ValidationError` for a line that no run can have written, whole or in part."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise _foreign(path, 1, "it is no UTF-8 text") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line or "null")
+        except json.JSONDecodeError as error:
+            if line[: len(BEGINNING)] != BEGINNING[: len(line)]:
+                raise _foreign(path, number, f"the line begins with {line[:40]!r}") from error
+            continue  # the last line of a run that was ended while it wrote
+        if entry is None and not line:
+            continue
+        if not isinstance(entry, dict) or set(entry) != {"key", "value"} or not isinstance(entry["value"], dict):
+            raise _foreign(path, number, f"the line begins with {line[:40]!r}")
+        yield str(entry["key"]), entry["value"]
+
+
+def _foreign(path: Path, number: int, found: str) -> ValidationError:
+    return ValidationError(
+        f"{path}:{number} is no measured cell of an earlier run: {found}. Name another file with --keep, or a new one."
+    )
 
 
 def key_of(*parts: object) -> str:

@@ -110,6 +110,8 @@ def extension(
                 f"--extend-option takes name=value with one of {', '.join(EXTEND_OPTIONS)}; got {option!r}."
             )
         fields[name] = _value(value)
+        if fields[name] is None:
+            raise UsageError(f"--extend-option {option} gives no value. Leave it out to keep what the method suggests.")
     return {name: value for name, value in fields.items() if value is not None} or None
 
 

@@ -8,7 +8,7 @@ ledger visible at one instant (``commit``).  A run that continues an interrupted
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,12 +72,14 @@ def build(
     add: bool = False,
     delete_missing: bool = False,
     listener: Listener | None = None,
+    begin: Callable[[], None] | None = None,
 ) -> BuildReport:
     """Brings the index folder ``out`` to hold the documents of ``corpus`` and returns what was done.
 
     Documents whose text and metadata are already there are left alone, changed ones are replaced, new ones
     are added.  With ``delete_missing`` documents that the corpus does not name are removed.  ``add`` says
     that the index exists already and keeps its settings.  Killed at any moment, the same call continues.
+    ``begin`` is called when all that could be refused has been looked at, before the first text is encoded.
 
     Raises:
         DuplicateId, CorpusError: the corpus names an id twice, or has no readable document.
@@ -94,7 +96,7 @@ def build(
         make_folder(folder)
         with locked(folder):
             before, state = current_state(folder, encoder.passport, options or {})
-            return _Build(corpus, encoder, folder, before, state).run(listener, delete_missing)
+            return _Build(corpus, encoder, folder, before, state).run(listener, delete_missing, begin)
 
 
 class _Build:
@@ -108,13 +110,15 @@ class _Build:
         self.before, self.state = before, state
         self.settings = state.settings
 
-    def run(self, listener: Listener | None, delete_missing: bool) -> BuildReport:
+    def run(self, listener: Listener | None, delete_missing: bool, begin: Callable[[], None] | None) -> BuildReport:
         """Scan, fill, commit."""
         found = Expected.of(scan(self.corpus))
         identity = work_identity(self.encoder.passport, self.settings)
         staging = Staging(self.folder, identity, self.state.generation, self._writer, self._finish_shard)
         failures = FailureLog(self.folder, forget_others=delete_missing)
         try:
+            if begin is not None:
+                begin()
             counts, alive = self._fill(found, staging, failures, listener, delete_missing)
             state = commit(self.folder, self.before, self.state, staging.finished, alive)
             failures.finish()
