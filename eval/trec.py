@@ -1,4 +1,4 @@
-"""TREC run files, written so that every evaluator reads the same ranking, and three measures over them."""
+"""TREC runs and judgements, written so that every evaluator reads the same ranking."""
 
 from __future__ import annotations
 
@@ -121,55 +121,6 @@ def strictly_decreasing(scores: Sequence[float]) -> Floats:
     if not bool(np.isfinite(out).all()):
         raise ShapeError("scores end at the smallest float32, so that ties cannot be told apart below it")
     return out
-
-
-def ndcg(run: Run, qrels: Qrels, k: int) -> float:
-    """nDCG@k as trec_eval has it: gain = grade, discount = log2(rank + 1), mean over the queries of ``qrels``.
-
-    A query without results counts 0, as does one without a relevant document.  Source: Järvelin and
-    Kekäläinen (2002), with the discount of Burges et al. (2005) at every rank.
-    """
-    return _mean(_ndcg(_ranking(run, query)[:k], grades, k) for query, grades in qrels.items())
-
-
-def recall(run: Run, qrels: Qrels, k: int) -> float:
-    """Share of the relevant documents among the first ``k``, mean over the queries of ``qrels``."""
-    return _mean(_recall(_ranking(run, query)[:k], grades) for query, grades in qrels.items())
-
-
-def rr(run: Run, qrels: Qrels, k: int | None = None) -> float:
-    """1 / rank of the first relevant document (among the first ``k``), mean over the queries of ``qrels``."""
-    return _mean(_rr(_ranking(run, query)[:k], grades) for query, grades in qrels.items())
-
-
-def _ranking(run: Run, query: str) -> list[str]:
-    """Document ids, best first as trec_eval sorts them: by float32 score, ties by id, both descending."""
-    found = run.get(query, {})
-    keyed = zip(np.asarray(list(found.values()), dtype=np.float32).tolist(), found, strict=True)
-    return [document for _, document in sorted(keyed, reverse=True)]
-
-
-def _ndcg(ranking: Sequence[str], grades: Mapping[str, int], k: int) -> float:
-    ideal = _dcg(sorted((max(grade, 0) for grade in grades.values()), reverse=True)[:k])
-    return _dcg([max(grades.get(document, 0), 0) for document in ranking]) / ideal if ideal else 0.0
-
-
-def _dcg(gains: Iterable[int]) -> float:
-    return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
-
-
-def _recall(ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    relevant = {document for document, grade in grades.items() if grade > 0}
-    return len(relevant.intersection(ranking)) / len(relevant) if relevant else 0.0
-
-
-def _rr(ranking: Sequence[str], grades: Mapping[str, int]) -> float:
-    return next((1 / rank for rank, document in enumerate(ranking, 1) if grades.get(document, 0) > 0), 0.0)
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = list(values)
-    return math.fsum(known) / len(known) if known else 0.0
 
 
 def _lines(results: Iterable[tuple[str, Sequence[tuple[str, float]]]], tag: str, escape: bool) -> Iterator[list[str]]:
