@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -49,23 +50,30 @@ def write_run(
         MissingFile, DiskFull: The file cannot be written.
     """
     _word(tag, "tag", escape=False)
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     written = 0
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") as file:
-            for lines in _lines(results, tag, escape):
-                file.write("".join(lines))
-                written += len(lines)
-            _sync(file)
-        part.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"no room for the run file {target}; free some space and run again") from error
-        raise MissingFile(f"cannot write the run file {target}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with _whole_file(Path(path), "run") as file:
+        for lines in _lines(results, tag, escape):
+            file.write("".join(lines))
+            written += len(lines)
+    return written
+
+
+def write_qrels(path: str | os.PathLike[str], qrels: Qrels, *, escape: bool = False) -> int:
+    """Writes ``qid 0 docid grade`` lines; returns their number.  The file appears whole or not at all.
+
+    ``escape`` is as for :func:`write_run`.  :func:`unabridged.corpora.read_qrels` reads the file.
+
+    Raises:
+        UsageError: An id is empty or holds white space, which the format cannot carry.
+        MissingFile, DiskFull: The file cannot be written.
+    """
+    written = 0
+    with _whole_file(Path(path), "judgement") as file:
+        for query, grades in qrels.items():
+            name = _word(query, "query id", escape)
+            for document, grade in grades.items():
+                file.write(f"{name} 0 {_word(document, 'document id', escape)} {grade:d}\n")
+                written += 1
     return written
 
 
@@ -121,6 +129,24 @@ def strictly_decreasing(scores: Sequence[float]) -> Floats:
     if not bool(np.isfinite(out).all()):
         raise ShapeError("scores end at the smallest float32, so that ties cannot be told apart below it")
     return out
+
+
+@contextlib.contextmanager
+def _whole_file(target: Path, what: str) -> Iterator[IO[str]]:
+    """A file that takes the place of ``target`` at the end, durable; after an error there is the older one."""
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="\n") as file:
+            yield file
+            _sync(file)
+        part.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"no room for the {what} file {target}; free some space and run again") from error
+        raise MissingFile(f"cannot write the {what} file {target}: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _lines(results: Iterable[tuple[str, Sequence[tuple[str, float]]]], tag: str, escape: bool) -> Iterator[list[str]]:
