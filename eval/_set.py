@@ -12,6 +12,7 @@ from unabridged.contracts import Corpus, Document, Failure
 from unabridged.corpora import Query
 from unabridged.errors import CorpusError
 from unabridged.eval import _records
+from unabridged.eval.duplicates import text_key
 from unabridged.eval.trec import Qrels
 
 SHOWN = 3
@@ -74,7 +75,7 @@ def facts(whole: RetrievalSet) -> Facts:
     for document in whole.corpus:
         documents += 1
         characters += len(document.source)
-        texts.add(hashlib.blake2b(document.source.encode(), digest_size=16).digest())
+        texts.add(text_key(document.source))
         unknown.discard(document.id)
         total += _hashed("document", document.id, document.title, document.text)
     total += sum(_hashed("query", query.id, query.text) for query in whole.queries)
