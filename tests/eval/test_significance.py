@@ -69,6 +69,10 @@ def test_binary_scores_on_fifty_queries_are_discrete():
     a, b = np.zeros(50), np.zeros(50)
     a[:45], b[:38] = 1, 1  # 0.90 against 0.76, seven queries differ, all in one direction
     assert randomization_p(a, b) == 2 / 2**7
+    b[37], b[49] = 0, 1  # eight queries differ in one direction and one in the other
+    assert (int(a.sum()), int(b.sum())) == (45, 38)
+    assert randomization_p(a, b) == 2 * (9 + 1) / 2**9  # at least 8 of 9 on one side
+    assert t_test_p(a, b) == pytest.approx(0.018, abs=5e-4)
 
 
 def test_under_the_null_one_in_twenty_is_significant():
