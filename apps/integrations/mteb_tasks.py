@@ -20,6 +20,7 @@ from unabridged.manifest import fingerprint
 
 MEASURES = {"ndcg": "ndcg_cut_", "map": "map_cut_", "recall": "recall_", "precision": "P_", "hit_rate": "success_"}
 """mteb's names -> those under which its engine gives values per query."""
+HUB = "hub"
 LONGEMBED = tuple(layout.KEYS)
 
 
@@ -56,7 +57,7 @@ def longembed_tasks(
         }
         if key in layout.SYNTHETIC:
             changes["eval_splits"] = _splits(layout.lengths_in(folder, key), lengths, folder)
-        tasks.append(recorded(cls, records, changes, local=True)())
+        tasks.append(recorded(cls, records, changes, origin=layout.origin_of(folder))())
     return tasks
 
 
@@ -84,8 +85,11 @@ def named_tasks(names: Iterable[str], records: Records) -> list[Any]:
     return list(found.values())
 
 
-def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, local: bool = False) -> Any:
-    """A subclass of a task class with changed metadata that notes per-query values and explains missing data."""
+def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, origin: str = HUB) -> Any:
+    """A subclass of a task class with changed metadata that notes per-query values and explains missing data.
+
+    ``origin`` says where its data comes from; whatever is not the hub is a folder.
+    """
 
     def evaluate(self: Any, model: Any, split: str = "test", subsets_to_run: Any = None, **options: Any) -> Any:
         for subset in subsets_to_run if subsets_to_run is not None else self.hf_subsets:
@@ -98,9 +102,9 @@ def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, local: b
         except UnabridgedError:
             raise
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise _unreadable(self.metadata, error, local) from error
+            raise _unreadable(self.metadata, error, origin != HUB) from error
 
-    members: dict[str, Any] = {"evaluate": evaluate, "load_data": load_data, "__module__": __name__}
+    members: dict[str, Any] = {"evaluate": evaluate, "load_data": load_data, "origin": origin, "__module__": __name__}
     if changes:
         members["metadata"] = cls.metadata.model_copy(update=dict(changes))
     if hasattr(cls, "task_specific_scores"):
