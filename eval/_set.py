@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import orjson
@@ -22,14 +22,16 @@ _MODULUS = 1 << 256
 class WholeCorpus:
     """A corpus of which nothing may be lost: an item that cannot be read is :class:`CorpusError`, not a record.
 
-    With ``column`` and ``value`` only documents with that field are of the set.
+    With ``column`` and ``value`` only documents with that field are of the set; ids in ``without`` are not of it.
     """
 
-    def __init__(self, items: Corpus, column: str = "", value: str = "") -> None:
-        self._items, self._column, self._value = items, column, value
+    def __init__(self, items: Corpus, column: str = "", value: str = "", without: Set[str] = frozenset()) -> None:
+        self._items, self._column, self._value, self._without = items, column, value, without
 
     def __iter__(self) -> Iterator[Document]:
         for item in self._items:
+            if item.id in self._without:
+                continue
             if isinstance(item, Failure):
                 raise CorpusError(f"{item.where}: {item.message}; an evaluation needs every document of its corpus")
             if not self._column or _records.matches(item.metadata, self._column, self._value):

@@ -116,24 +116,40 @@ def read_loco(queries: PathLike, documents: PathLike, dataset: str, split: str =
     """A task of LoCo V1 from local copies of its two sets, each a file or a folder of JSON lines or Parquet.
 
     Queries are ``{qid, query, answer_pids, dataset}``, documents ``{pid, passage, dataset}``; the passages in
-    ``answer_pids`` have grade 1.  A query without any is left out.
+    ``answer_pids`` have grade 1.  Documents whose passage is null are not of the set, as in the authors' loader,
+    and a query without any other answer is left out.
 
     Raises:
         MissingFile: No such file or folder.
-        CorpusError: A folder without tables, rows with other columns, or no query of this ``dataset``.
+        CorpusError: A folder without tables, rows with other columns, or nothing of this ``dataset``.
     """
+    files = _files(documents, split)
+    null = _null_passages(files, dataset)
     asked: list[_records.Row] = []
     qrels: dict[str, dict[str, int]] = {}
     for row in _records.chosen(_records.rows(_files(queries, split)), "dataset", dataset):
         asked.append(row)
-        answers = _records.field(row, ["answer_pids"])
-        if not isinstance(answers, list):
-            raise CorpusError(f"{row[0]}: answer_pids must be a list of ids, found {answers!r}")
+        found = _records.field(row, ["answer_pids"])
+        if not isinstance(found, list):
+            raise CorpusError(f"{row[0]}: answer_pids must be a list of ids, found {found!r}")
+        answers = dict.fromkeys((one for value in found if (one := _records.as_id(value, row[0])) not in null), 1)
         if answers:
-            name = _records.identifier(row, ["qid"])
-            qrels[name] = {_records.as_id(answer, row[0]): 1 for answer in answers}
-    corpus = read_corpus(*_files(documents, split), id_field="pid", text_field="passage")
-    return assembled(dataset, WholeCorpus(corpus, "dataset", dataset), _records.read_query_rows(asked), qrels)
+            qrels[_records.identifier(row, ["qid"])] = answers
+    corpus = WholeCorpus(read_corpus(*files, id_field="pid", text_field="passage"), "dataset", dataset, null)
+    return assembled(dataset, corpus, _records.read_query_rows(asked), qrels)
+
+
+def _null_passages(files: list[Path], dataset: str) -> set[str]:
+    """The ids of all documents without a passage, of every data set, as their rows stand in the same files."""
+    null: set[str] = set()
+    names: dict[str, None] = {}
+    for row in _records.rows(files):
+        names.setdefault(str(_records.field(row, ["dataset"])))
+        if _records.field(row, ["passage"]) is None:
+            null.add(_records.identifier(row, ["pid"]))
+    if dataset not in names:
+        raise CorpusError(f"no document has dataset = {dataset!r}; found {', '.join(map(repr, names))}")
+    return null
 
 
 def write_beir(folder: PathLike, whole: RetrievalSet, split: str = "test") -> Path:
@@ -209,6 +225,8 @@ def _files(path: PathLike, split: str) -> list[Path]:
 __all__ = [
     "Facts",
     "RetrievalSet",
+    "WholeCorpus",
+    "assembled",
     "facts",
     "read_beir",
     "read_hub",

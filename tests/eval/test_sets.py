@@ -8,8 +8,17 @@ import pytest
 import unabridged
 from unabridged.corpora import ListCorpus, Query, read_qrels
 from unabridged.errors import CorpusError, DuplicateId, MissingFile, UsageError
-from unabridged.eval._set import RetrievalSet, WholeCorpus
-from unabridged.eval.sets import facts, read_beir, read_hub, read_loco, read_longembed, read_set, write_beir
+from unabridged.eval.sets import (
+    RetrievalSet,
+    WholeCorpus,
+    facts,
+    read_beir,
+    read_hub,
+    read_loco,
+    read_longembed,
+    read_set,
+    write_beir,
+)
 from unabridged.eval.trec import write_qrels
 
 DOCUMENTS = [("d 1", "Title", "the first text"), ("2", "", "the second"), ("3", "", "a third"), ("é", "", "a third")]
@@ -204,16 +213,18 @@ def test_loco_is_filtered_by_its_data_set(tmp_path, write):
     queries = [
         {"qid": "a_q1", "query": "one?", "answer_pids": ["a_p1", "a_p2"], "dataset": "a"},
         {"qid": "a_q2", "query": "none?", "answer_pids": [], "dataset": "a"},
+        {"qid": "a_q3", "query": "lost?", "answer_pids": ["a_p4"], "dataset": "a"},
         {"qid": "b_q1", "query": "other?", "answer_pids": ["b_p1"], "dataset": "b"},
     ]
     documents = [{"pid": f"{d}_p{n}", "passage": f"text {n}", "dataset": d} for d in "ab" for n in (1, 2, 3)]
+    documents += [{"pid": f"{d}_p4", "passage": None, "dataset": d} for d in "ab"]
     write(tmp_path / "Queries" / "data" / f"test-00000-of-00001.{suffix}", queries)
     write(tmp_path / "Queries" / "data" / f"validation-00000-of-00001.{suffix}", queries[:1])
     file = write(tmp_path / "Documents" / "data" / f"test-00000-of-00001.{suffix}", documents)
     for place in (tmp_path / "Documents", file):
         found = read_loco(tmp_path / "Queries", place, "a")
         assert [one.id for one in found.corpus] == ["a_p1", "a_p2", "a_p3"]
-        assert (found.queries, found.unjudged) == ((Query("a_q1", "one?"),), 1)
+        assert (found.queries, found.unjudged) == ((Query("a_q1", "one?"),), 2)
         assert found.qrels == {"a_q1": {"a_p1": 1, "a_p2": 1}}
     with pytest.raises(CorpusError, match="dataset = 'c'; found 'a', 'b'"):
         read_loco(tmp_path / "Queries", tmp_path / "Documents", "c")
