@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unabridged._extras import require
 from unabridged.apps.integrations import longembed_folder as layout
 from unabridged.apps.integrations.mteb_hub import library
 from unabridged.apps.integrations.mteb_records import Records, Split
@@ -81,7 +82,8 @@ def named_tasks(names: Iterable[str], records: Records) -> list[Any]:
     found: dict[str, Any] = {}
     for name in names:
         for task in _lookup(name):
-            found[task.metadata.name] = recorded(type(task), records, {})()
+            found[task.metadata.name] = own = recorded(type(task), records, {})()
+            own.__dict__.update(task.__dict__)
     return list(found.values())
 
 
@@ -90,6 +92,7 @@ def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, origin: 
 
     ``origin`` says where its data comes from; whatever is not the hub is a folder.
     """
+    exceptions: Any = require("datasets.exceptions", extra="eval")
 
     def evaluate(self: Any, model: Any, split: str = "test", subsets_to_run: Any = None, **options: Any) -> Any:
         for subset in subsets_to_run if subsets_to_run is not None else self.hf_subsets:
@@ -101,7 +104,7 @@ def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, origin: 
             cls.load_data(self, *args, **options)
         except UnabridgedError:
             raise
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, exceptions.DatasetsError) as error:
             raise _unreadable(self.metadata, error, origin != HUB) from error
 
     members: dict[str, Any] = {"evaluate": evaluate, "load_data": load_data, "origin": origin, "__module__": __name__}
@@ -173,15 +176,17 @@ def _hub_splits(cls: Any, key: str, asked: Sequence[int] | None) -> list[str] | 
 
 
 def _lookup(name: str) -> list[Any]:
-    """A task, or the tasks of a benchmark."""
+    """A task, or the tasks of a benchmark, with the splits and languages that it chose."""
     mteb = library()
-    tasks = {task.metadata.name: task for task in mteb.get_tasks(exclude_superseded=False, exclude_aggregate=False)}
-    if name in tasks:
-        return _apart(tasks[name])
-    benchmarks = {benchmark.name: benchmark for benchmark in mteb.get_benchmarks()}
-    if name in benchmarks:
-        return [part for task in benchmarks[name].tasks for part in _apart(task)]
-    near = difflib.get_close_matches(name, [*tasks, *benchmarks], n=5, cutoff=0.5)
+    for find in (mteb.get_task, mteb.get_benchmark):
+        try:
+            found = find(name)
+        except KeyError:
+            continue
+        return [part for task in getattr(found, "tasks", [found]) for part in _apart(task)]
+    registry: Any = require("mteb.get_tasks", extra="eval")
+    known = [cls.metadata.name for cls in registry.TASK_LIST] + [one.name for one in mteb.get_benchmarks()]
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     raise UsageError(f"mteb has no task and no benchmark {name!r}; the nearest are {', '.join(near) or 'none'}.")
 
 
