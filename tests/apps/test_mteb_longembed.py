@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
-from tests_mteb import QUIET, evaluated, measures
+from tests_mteb import QUIET, evaluated, measures, split_data, task_class
 from typer.testing import CliRunner
 
 from unabridged.apps.benchmarking import NAMES
@@ -298,6 +299,21 @@ def test_the_command_prints_scores_with_interval_truncation_and_speed_and_contin
     assert report["versions"]["mteb"]
     other = json.loads(call(*arguments, "--output", "json", "--search-level", "doc", "--recipe", "flat").stdout)
     assert other["revision"] != body["revision"]
+
+
+@pytest.mark.parametrize("system", [["--as", "vector"], ["--mode", "dense"], ["--mode", "bm25"]])
+def test_a_task_of_mteb_runs_by_its_name(tmp_path, monkeypatch, mteb, system):
+    registry = importlib.import_module("mteb.get_tasks")
+    data = split_data(3)
+    monkeypatch.setitem(registry._TASKS_REGISTRY, "MadeUpRetrieval", task_class({"test": data}))
+    encoder = [] if "bm25" in system else ["--encoder", "hashing:512"]
+    arguments = ["eval", "mteb", "MadeUpRetrieval", "--out", tmp_path / "out", *encoder, *system, "--quiet"]
+    body = json.loads(call(*arguments, "--output", "json").stdout)
+    (row,) = body["rows"]
+    assert (row["data"], row["queries"], row["documents"]) == ("hub", 6, 12)
+    assert row["score"] > 0.8
+    loaded = mteb.ResultCache(tmp_path / "out").load_results(tasks=[task_class({"test": data})()])
+    assert [one.model_revision for one in loaded.model_results] == [body["revision"]]
 
 
 def test_a_task_that_cannot_run_does_not_stop_the_others_and_the_exit_code_says_so(data, tmp_path):

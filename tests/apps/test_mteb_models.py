@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests_mteb import evaluated, made_up, measures, split_data, task_class
+from tests_mteb import evaluated, made_up, measures, prose, split_data, task_class
 
 from unabridged.apps.integrations.mteb_encoder import MtebEncoder
 from unabridged.apps.integrations.mteb_hub import hub
 from unabridged.apps.integrations.mteb_meta import revision_of
 from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.apps.integrations.mteb_search import MtebSearch, Pipeline, falling
+from unabridged.apps.integrations.mteb_tasks import recorded
 from unabridged.contracts import Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.encoders.load import load_encoder
@@ -139,6 +141,35 @@ def test_a_model_that_fails_on_every_query_is_an_error_and_no_score_of_zero(tmp_
     with pytest.raises(RuntimeFailure, match="All 6 queries"):
         evaluated(search(tmp_path, fail_on="POISON"), made_up({"test": data}), cache=tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("MadeUpRetrieval.json"))
+
+
+def test_an_encoder_serves_tasks_without_a_corpus_too():
+    from datasets import Dataset, DatasetDict
+    from mteb.abstasks.sts import AbsTaskSTS
+    from scipy.stats import spearmanr
+
+    rng = random.Random(1)
+    pairs = [(prose(rng, 12), prose(rng, 12)) for _ in range(20)]
+    pairs = [(a, " ".join([*a.split()[: n % 12], *b.split()[n % 12 :]])) for n, (a, b) in enumerate(pairs)]
+    grades = [float(n % 12) for n in range(20)]
+
+    class Pairs(AbsTaskSTS):
+        metadata = task_class({"test": {}}).metadata.model_copy(
+            update={"name": "MadeUpPairs", "type": "STS", "main_score": "cosine_spearman"}
+        )
+        min_score, max_score = 0, 12
+
+        def load_data(self, num_proc=None, **_):
+            first, second = ([pair[at] for pair in pairs] for at in (0, 1))
+            rows = Dataset.from_dict({"sentence1": first, "sentence2": second, "score": grades})
+            self.dataset, self.data_loaded = DatasetDict({"test": rows}), True
+
+    encoder = HashingEncoder(dim=512, window=32)
+    scores = evaluated(MtebEncoder(encoder), recorded(Pairs, Records(), {})())["test"]
+    a, b = (encoder.encode_documents([pair[at] for pair in pairs], level=Level.DOC).documents for at in (0, 1))
+    expected = spearmanr(grades, np.sum(a * b, axis=1)).statistic
+    assert scores["main_score"] == pytest.approx(expected, abs=1e-4)
+    assert expected > 0.8
 
 
 def test_searching_before_indexing_is_a_typed_error(tmp_path):
