@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import unabridged
-from unabridged.apps import benchmarking, measuring  # noqa: F401 - add their commands to eval
+from unabridged.apps import benchmarking, measuring, run_commands  # noqa: F401 - add their commands to eval
 from unabridged.apps import options as o
 from unabridged.apps.advising import advise
 from unabridged.apps.evaluating import evaluation
@@ -221,6 +221,7 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
 
 
 app.command()(advise)
+app.command()(run_commands.verify)
 app.add_typer(evaluation, name="eval")
 app.add_typer(train, name="train")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,6 +14,7 @@ from unabridged._extras import require
 Draw: TypeAlias = Callable[[Any], None]
 """Draws into one pair of axes."""
 STYLES = ("-", "--", "-.", ":")
+MARKERS = "os^Dv*PX"
 
 
 def save_panels(path: Path, panels: Sequence[Draw], title: str, columns: int = 2) -> None:
@@ -72,6 +74,26 @@ def lines(
     return draw
 
 
+def points(series: Mapping[str, Sequence[tuple[float, float]]], title: str, x: str, y: str) -> Draw:
+    """A panel of named clouds; x is on a logarithmic scale."""
+
+    def draw(axes: Any) -> None:
+        for at, (name, found) in enumerate(series.items()):
+            if found:
+                axes.scatter(
+                    *zip(*found, strict=True), marker=MARKERS[at % len(MARKERS)], color=f"C{at % 10}", label=name
+                )
+        axes.set_xscale("log")
+        axes.set_title(title)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.grid(alpha=0.3)
+        if any(series.values()):
+            axes.legend(fontsize=8)
+
+    return draw
+
+
 def heat(rows: Mapping[str, Sequence[float | None]], title: str, x: str) -> Draw:
     """A panel of one named row per curve, coloured from 0 to 1; None stays white."""
 
@@ -115,10 +137,16 @@ def page(
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
     cells = [
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<{tag}>{_cell(cell)}</{tag}>" for cell in row) + "</tr>"
         for tag, row in [("th" if at == 0 else "td", row) for at, row in enumerate(rows)]
     ]
     return "<table>\n" + "\n".join(cells) + "\n</table>"
+
+
+def _cell(text: str) -> str:
+    """Escaped; ``**bold**`` and code marks of Markdown become tags."""
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(text))
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", marked)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

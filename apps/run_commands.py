@@ -1,0 +1,279 @@
+"""Commands that evaluate one system on retrieval sets, and that show and check what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+from unabridged.apps import options as o
+from unabridged.apps.evaluating import evaluation
+from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.contracts import Level, OverflowPolicy
+from unabridged.encoders.methods import LogN, Method
+from unabridged.errors import EXIT_PARTIAL, MissingFile, UsageError
+from unabridged.retrievers.result import Mode
+
+if TYPE_CHECKING:
+    from unabridged.apps.runs import Evidence, Record
+    from unabridged.eval.sets import RetrievalSet
+
+Out: TypeAlias = Annotated[Path, typer.Option("--out", help="Folder for indexes and runs; the same line continues.")]
+Measures: TypeAlias = Annotated[
+    list[str] | None, typer.Option("-m", "--measure", help="May be repeated [nDCG@10, R@100, RR@10].")
+]
+Name: TypeAlias = Annotated[str | None, typer.Option("--name", help="What the system is called [from its options].")]
+Rank: TypeAlias = Annotated[Level, typer.Option("--rank", help="What is ranked: documents, or their best segments.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+Runs: TypeAlias = Annotated[Path, typer.Argument(help="A folder that evaluations wrote into.")]
+Baseline: TypeAlias = Annotated[str | None, typer.Option("--baseline", help="The system that others are held against.")]
+DOCUMENTS = 16
+QUERIES = 32
+
+
+@evaluation.command()
+def beir(  # noqa: PLR0913 - one parameter per option
+    folders: Annotated[list[Path], typer.Argument(help="Folders of BEIR's layout or the hub's (CoIR, MLDR, ...).")],
+    out: Out,
+    split: Annotated[str, typer.Option("--split", help="The judgements to use.")] = "test",
+    subset: Annotated[
+        str | None, typer.Option("--subset", help="One of several sets in a folder, as a language.")
+    ] = None,
+    measures: Measures = None,
+    name: Name = None,
+    encoder: o.EncoderOption = None,
+    mode: o.ModeOption = Mode.HYBRID,
+    rank: Rank = Level.DOC,
+    overflow: o.OverflowOption = None,
+    level: o.LevelOption = None,
+    recipe: o.RecipeOption = None,
+    max_tokens: o.MaxTokens = None,
+    late_tokens: o.LateTokens = None,
+    extend: o.Extend = None,
+    target_tokens: o.TargetTokens = None,
+    temperature: o.Temperature = None,
+    logn: o.LogNOption = None,
+    device: o.Device = None,
+    backend: o.Backend = None,
+    precision: o.Precision = None,
+    network: o.Network = False,
+    quiet: Quiet = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Score the whole pipeline on retrieval sets; truncation, speed and an interval stand beside every score."""
+    with exit_codes(output):
+        from unabridged.eval.sets import read_set
+
+        system = _Options(
+            name, encoder, mode, rank,
+            o.given(overflow=overflow, level=level, recipe=recipe),
+            o.given(
+                max_tokens=max_tokens, late_tokens=late_tokens, device=device, backend=backend, precision=precision,
+                network=network, extension=o.extension(extend, target_tokens, None, temperature, logn, None),
+            ),
+        )  # fmt: skip
+        sets = [(read_set(folder, split, subset=subset), _evidence(folder)) for folder in folders]
+        _run(system, sets, measures, out, quiet, output)
+
+
+@evaluation.command()
+def loco(  # noqa: PLR0913 - one parameter per option
+    queries: Annotated[Path, typer.Argument(help="A local copy of LoCoV1-Queries.")],
+    documents: Annotated[Path, typer.Argument(help="A local copy of LoCoV1-Documents.")],
+    datasets: Annotated[list[str], typer.Option("--dataset", help="Such as qasper_title_test; may be repeated.")],
+    out: Out,
+    split: Annotated[str, typer.Option("--split", help="Where the copies are divided.")] = "test",
+    measures: Measures = None,
+    name: Name = None,
+    encoder: o.EncoderOption = None,
+    mode: o.ModeOption = Mode.HYBRID,
+    rank: Rank = Level.DOC,
+    overflow: o.OverflowOption = None,
+    max_tokens: o.MaxTokens = None,
+    extend: o.Extend = None,
+    target_tokens: o.TargetTokens = None,
+    temperature: o.Temperature = None,
+    logn: o.LogNOption = None,
+    device: o.Device = None,
+    network: o.Network = False,
+    quiet: Quiet = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Score the whole pipeline on tasks of LoCo V1."""
+    with exit_codes(output):
+        from unabridged.eval.sets import read_loco
+
+        extension = o.extension(extend, target_tokens, None, temperature, logn, None)
+        loading = o.given(max_tokens=max_tokens, device=device, network=network, extension=extension)
+        system = _Options(name, encoder, mode, rank, o.given(overflow=overflow), loading)
+        none: Evidence = {}
+        sets = [(read_loco(queries, documents, dataset, split), none) for dataset in datasets]
+        _run(system, sets, measures, out, quiet, output)
+
+
+@evaluation.command()
+def report(runs: Runs, baseline: Baseline = None, output: o.OutputOption = Output.TEXT) -> None:
+    """Write one HTML page with the tables and plots of all runs in a folder."""
+    with exit_codes(output):
+        from unabridged.apps.leaderboard import Board, collect
+        from unabridged.apps.reporting import write_report
+
+        path = write_report(Board(collect(runs)), runs, baseline)
+        emit({"report": str(path)}) if output is Output.JSON else say(f"{path}: open it in a browser")
+
+
+@evaluation.command()
+def leaderboard(
+    runs: Runs,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the page here instead of printing it.")] = None,
+    baseline: Baseline = None,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Show every system on every set as tables: scores, differences, costs."""
+    with exit_codes(output):
+        from unabridged.apps.leaderboard import Board, collect, render
+        from unabridged.files import write_atomic
+
+        page = render(Board(collect(runs)), baseline, "unabridged eval leaderboard")
+        if out is not None:
+            write_atomic(out, page.encode())
+        if output is Output.JSON:
+            emit({"page": page, "out": None if out is None else str(out)})
+        else:
+            say(page if out is None else f"{out} written")
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run.json that an evaluation wrote.")],
+    documents: Annotated[int, typer.Option("--documents", help="Documents to encode again.")] = DOCUMENTS,
+    queries: Annotated[int, typer.Option("--queries", help="Queries to search again.")] = QUERIES,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Compute a hash-chosen part of a run again and compare.  Exit code 5: something differs."""
+    with exit_codes(output):
+        from unabridged.apps.verifying import SCORES, VECTORS, verify_run
+
+        if documents < 1 or queries < 1:
+            raise UsageError(f"verify needs at least 1 document and 1 query, got {documents} and {queries}.")
+        if not run.is_file():
+            raise MissingFile(f"There is no file {run}; name the run.json of an evaluation.")
+        found = verify_run(run, documents=documents, queries=queries)
+        if output is Output.JSON:
+            emit(found.as_json())
+        else:
+            say(
+                f"{found.vectors:,} vectors of {found.documents:,} documents: largest cosine distance "
+                f"{found.worst_distance:.1e} (tolerance {VECTORS:g})"
+            )
+            say(f"{found.queries:,} queries: {len(found.moved):,} with other documents (near-ties within {SCORES:g})")
+            for label, names in (("changed documents", found.changed), ("changed queries", found.moved)):
+                if names:
+                    say(f"{label}: {', '.join(names)}")
+            say("the run holds" if found.holds else "the run does NOT hold")
+    if not found.holds:
+        raise SystemExit(5)
+
+
+class _Options:
+    """The options that make a system."""
+
+    def __init__(
+        self,
+        name: str | None,
+        encoder: str | None,
+        mode: Mode,
+        rank: Level,
+        building: Mapping[str, Any],
+        loading: Mapping[str, Any],
+    ) -> None:
+        self.encoder, self.mode, self.rank, self.building, self.loading = encoder, mode, rank, building, loading
+        self.name = name or self._called()
+
+    def _called(self) -> str:
+        """``MODEL-mode`` and every option that was given."""
+        model = Path(self.encoder).name if self.encoder else "default"
+        given = {**self.building, **{k: v for k, v in self.loading.items() if k not in ("network", "device")}}
+        given |= given.pop("extension", None) or {}
+        if self.rank is not Level.DOC:
+            given["rank"] = self.rank
+        words = [f"{key}={_word(value)}" for key, value in given.items()]
+        return "-".join([model, self.mode.value, *words])
+
+
+def _word(value: object) -> str:
+    return str(value.value) if isinstance(value, (Mode, Level, Method, LogN, OverflowPolicy)) else str(value)
+
+
+def _evidence(folder: Path) -> Evidence:
+    from unabridged.eval.evidence import EVIDENCE, read_evidence
+
+    if not (folder / EVIDENCE).is_file():
+        return {}
+    return {(one.query_id, one.doc_id): (one.start, one.end) for one in read_evidence(folder)}
+
+
+def _run(
+    options: _Options,
+    sets: Sequence[tuple[RetrievalSet, Evidence]],
+    measures: Sequence[str] | None,
+    out: Path,
+    quiet: bool,
+    output: Output,
+) -> None:
+    """Runs the sets one after another and prints the records; exits with 7 when queries or documents failed."""
+    from unabridged.apps.pipeline import Pipeline
+    from unabridged.apps.progress import progress
+    from unabridged.apps.runs import MEASURES, System, run_system
+    from unabridged.encoders.load import load_encoder
+    from unabridged.eval.measures import Measure
+    from unabridged.eval.sets import facts
+
+    wanted = [str(Measure.parse(one)) for one in measures or MEASURES]
+    pipeline = Pipeline(options.mode, options.rank, options.building)
+    system = System(options.name, load_encoder(options.encoder, **options.loading), pipeline)
+    records = []
+    for whole, evidence in sets:
+        known = facts(whole)
+        if not quiet and output is Output.TEXT:
+            say(f"{whole.name}: {known.documents:,} documents, {known.queries:,} queries")
+        with progress(quiet) as listener:
+            record = run_system(whole, known, system, out, measures=wanted, evidence=evidence, listener=listener)
+        records.append(record)
+        if output is Output.TEXT:
+            say(describe(record))
+    if output is Output.JSON:
+        emit({"runs": records, "out": str(out)})
+    if any(record["missing"] or record["coverage"]["failed"] for record in records):
+        raise SystemExit(EXIT_PARTIAL)
+
+
+def describe(record: Record) -> str:
+    """A record for people."""
+    lines = [f"{record['system']['name']} on {record['set']['name']}"]
+    for name, found in record["measures"].items():
+        spread = f", {found['worst']:.4f} to {found['best']:.4f} by ties" if found["best"] > found["worst"] else ""
+        lines.append(f"  {name:<10} {found['value']:.4f}  (95 %: {found['low']:.4f} to {found['high']:.4f}{spread})")
+    cover, speed = record["coverage"], record["speed"]
+    share = 100 * (1 - cover["tokens_seen"] / max(1, cover["tokens_total"]))
+    rate = speed["tokens_per_second"]
+    unread = f"{cover['truncated']:,} of {cover['documents']:,} documents not read to the end"
+    lines.append(
+        f"  {unread}, {share:.1f} % of all tokens; "
+        + (f"{rate:,.0f} tokens/s, " if rate else "")
+        + f"{speed['query_ms_p50']:.1f} ms per query (p95 {speed['query_ms_p95']:.1f})"
+    )
+    for one in record["by_length"]:
+        end = "and more" if one["to"] is None else f"to {one['to']:,}"
+        lines.append(f"    {one['from']:,} {end} tokens: {one[record['primary']]:.4f} ({one['queries']:,} queries)")
+    for one in record["by_depth"]:
+        lines.append(
+            f"    depth {one['from']:.1f} to {one['to']:.1f}: {one[record['primary']]:.4f} ({one['queries']:,})"
+        )
+    if record["missing"]:
+        first = next(iter(record["missing"].items()))
+        lines.append(f"  {len(record['missing']):,} queries failed and count 0, the first: {first[0]}: {first[1]}")
+    if cover["failed"]:
+        lines.append(f"  {cover['failed']:,} documents failed: see failed.jsonl of the index")
+    return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""One system on one retrieval set: an index, a TREC run, and a record of what its scores are worth.
+
+::
+
+    OUT/indexes/HASH/               by content and settings: systems that differ in search alone share one
+    OUT/runs/SET/SYSTEM/run.json    the record; written last, so a run without it is unfinished
+                       run.trec     ids percent-encoded where they hold white space
+                       queries.jsonl    text, values, tokens of its document, depth of its evidence
+
+The same call continues: an index resumes at any moment, and a finished record of the same system and set is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import unabridged
+from unabridged.apps.pipeline import Answers, Pipeline
+from unabridged.apps.versions import versions
+from unabridged.contracts import Encoder
+from unabridged.errors import RuntimeFailure, ValidationError
+from unabridged.eval.measures import Evaluation, evaluate
+from unabridged.eval.sets import Facts, RetrievalSet
+from unabridged.eval.trec import write_run
+from unabridged.files import write_atomic
+from unabridged.manifest import fingerprint
+from unabridged.progress import Listener, Progress
+from unabridged.retrievers.api import settings_from
+from unabridged.retrievers.build import BuildReport, build
+from unabridged.retrievers.opened import Index
+from unabridged.retrievers.settings import work_identity
+
+FORMAT = 1
+RECORD, RUN, QUERIES = "run.json", "run.trec", "queries.jsonl"
+MEASURES = ("nDCG@10", "R@100", "RR@10")
+DEPTH = 100
+"""Documents kept for each query."""
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
+"""Bounds of the bins by true tokens of the relevant document."""
+TENTHS = 10
+NAME_CHARACTERS = 24
+
+Evidence: TypeAlias = Mapping[tuple[str, str], tuple[int, int]]
+"""Query id and document id to the characters ``[start, end)`` of the source that answer."""
+Record: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is measured: a name for people, an encoder, and everything else that decides a ranking."""
+
+    name: str
+    encoder: Encoder
+    pipeline: Pipeline
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; the encoder is named by its passport."""
+        passport = self.encoder.passport
+        return {
+            "name": self.name,
+            "encoder": {"source": passport.source, "fingerprint": passport.fingerprint, "window": self.encoder.window},
+            "pipeline": self.pipeline.as_json(),
+            "unabridged": unabridged.__version__,
+        }
+
+    @property
+    def identity(self) -> str:
+        """Hash of the configuration, without the name."""
+        return fingerprint({**self.as_json(), "name": ""})
+
+
+def run_system(
+    whole: RetrievalSet,
+    known: Facts,
+    system: System,
+    out: Path,
+    *,
+    measures: Sequence[str] = MEASURES,
+    depth: int = DEPTH,
+    evidence: Evidence | None = None,
+    listener: Listener | None = None,
+) -> Record:
+    """The record of ``system`` on ``whole``; a finished one in ``out`` is read, an unfinished one continued.
+
+    Raises:
+        RuntimeFailure: every query failed: that is no result.
+        ValidationError: a record in the way is damaged.
+        And what :func:`unabridged.retrievers.build.build` raises.
+    """
+    folder = out / "runs" / file_name(whole.name) / file_name(system.name)
+    wanted = {"system": system.identity, "set": known.revision, "measures": list(measures), "depth": depth}
+    identity = fingerprint(wanted)
+    if (folder / RECORD).is_file():
+        found = read_record(folder / RECORD)
+        if found["identity"] == identity:
+            return found
+    index, report, built = _indexed(whole, known, system, out, listener)
+    with index:
+        answers = Answers(index, system.pipeline, depth)
+        started = time.perf_counter()
+        run = answers.answer({query.id: query.text for query in whole.queries})
+        searching = time.perf_counter() - started
+        if len(answers.missing) == len(whole.queries):
+            reason = next(iter(answers.missing.values()))
+            raise RuntimeFailure(f"All {len(whole.queries):,} queries of {whole.name} failed, the first with: {reason}")
+        result = evaluate(run, whole.qrels, measures)
+        places = _places(index, whole, result, evidence or {})
+        size = sum(int(entry["bytes"]) for entry in index.state.files().values())
+        empty = report.empty
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    write_run(folder / RUN, ((name, list(hits.items())) for name, hits in run.items()), escape=True)
+    _write_queries(folder / QUERIES, result, places, {query.id: query.text for query in whole.queries})
+    milliseconds = np.array(list(answers.seconds.values())) * 1000
+    record: Record = {
+        "format": FORMAT,
+        "identity": identity,
+        "system": system.as_json(),
+        "set": {
+            "name": whole.name,
+            "revision": known.revision,
+            "documents": known.documents,
+            "queries": known.queries,
+            "duplicate_share": known.duplicate_share,
+        },
+        "depth": depth,
+        "primary": str(result.measures[0]),
+        "measures": _measures(result),
+        "missing": answers.missing,
+        "tied": len(result.tied),
+        "coverage": {
+            "documents": report.documents,
+            "failed": report.failed,
+            "empty": empty,
+            "truncated": report.truncated,
+            "tokens_total": report.tokens_total,
+            "tokens_seen": report.tokens_seen,
+        },
+        "speed": {
+            **built,
+            "search_seconds": searching,
+            "query_ms_p50": float(np.median(milliseconds)),
+            "query_ms_p95": float(np.quantile(milliseconds, 0.95)),
+        },
+        "index": {"folder": index.folder.name, "bytes": size, "recipe": report.index["recipe"]},
+        "by_length": _by_length(result, places),
+        "by_depth": _by_depth(result, places),
+        "versions": versions(),
+    }
+    write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
+    return record
+
+
+def read_record(path: Path) -> Record:
+    """A record that :func:`run_system` wrote; :class:`ValidationError` for anything else."""
+    try:
+        record = json.loads(path.read_bytes())
+        if record["format"] != FORMAT:
+            raise ValidationError(f"{path} has format {record['format']!r}, and this version reads {FORMAT}.")
+        for name in ("identity", "system", "set", "primary", "measures", "coverage", "speed", "index"):
+            record[name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValidationError(f"{path} is no record of a run ({error!r}); remove it to run again.") from error
+    return dict(record)
+
+
+def file_name(name: str) -> str:
+    """``name`` as one part of a path."""
+    return re.sub(r"[^\w.+=-]+", "_", name).strip("._") or "_"
+
+
+def _indexed(
+    whole: RetrievalSet, known: Facts, system: System, out: Path, listener: Listener | None
+) -> tuple[Index, BuildReport, dict[str, float | None]]:
+    """The index of the set, its report, and tokens and seconds of encoding, of the calls that came to an end."""
+    settings = system.pipeline.settings
+    work = work_identity(system.encoder.passport, settings)
+    name = fingerprint([known.revision, work, settings.recipe, settings.recall_target])[:NAME_CHARACTERS]
+    folder = out / "indexes" / name
+    spent = out / "indexes" / f"{name}.encoding.json"
+    last: list[Progress] = []
+
+    def listen(event: Progress) -> None:
+        last[:] = [event]
+        if listener is not None:
+            listener(event)
+
+    started = time.perf_counter()
+    report = build(
+        whole.corpus, system.encoder, folder, options=settings_from(system.pipeline.building), listener=listen
+    )
+    built = json.loads(spent.read_bytes()) if spent.is_file() else {"tokens": 0, "seconds": 0.0}
+    if last and last[-1].tokens:
+        built = {
+            "tokens": built["tokens"] + last[-1].tokens,
+            "seconds": built["seconds"] + time.perf_counter() - started,
+        }
+        write_atomic(spent, json.dumps(built).encode())
+    rate = built["tokens"] / built["seconds"] if built["tokens"] else None
+    index = Index(
+        folder,
+        encoder=system.encoder,
+        scoring=system.pipeline.scoring,
+        fusion=system.pipeline.fusion,
+        build_report=report,
+    )
+    return index, report, {"tokens": built["tokens"], "seconds": built["seconds"], "tokens_per_second": rate}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of one query: tokens of its relevant document, and where in it the evidence stands, 0 to 1."""
+
+    tokens: int | None
+    depth: float | None
+
+
+def _places(index: Index, whole: RetrievalSet, result: Evaluation, evidence: Evidence) -> list[_Place]:
+    best = {
+        query: max(grades, key=lambda document: (grades[document], document))
+        for query, grades in whole.qrels.items()
+        if query in set(result.queries)
+    }
+    wanted = set(best.values())
+    tokens = {line.doc_id: line.tokens_total for line in index.ledger() if line.doc_id in wanted}
+    sizes = {document: len(index.source(document)) for _, document in evidence if document in tokens}
+    places = []
+    for query in result.queries:
+        document = best[query]
+        span = evidence.get((query, document))
+        size = sizes.get(document)
+        depth = None if span is None or not size else min(1.0, span[0] / size)
+        places.append(_Place(tokens.get(document), depth))
+    return places
+
+
+def _measures(result: Evaluation) -> dict[str, Any]:
+    intervals = result.intervals()
+    return {
+        str(measure): {
+            "value": float(result.means[at]),
+            "low": float(intervals[at][0]),
+            "high": float(intervals[at][1]),
+            "worst": float(result.worst[at]),
+            "best": float(result.best[at]),
+        }
+        for at, measure in enumerate(result.measures)
+    }
+
+
+def _write_queries(path: Path, result: Evaluation, places: Sequence[_Place], texts: Mapping[str, str]) -> None:
+    lines = []
+    for at, query in enumerate(result.queries):
+        values = {str(measure): float(result.values[row, at]) for row, measure in enumerate(result.measures)}
+        place = {"tokens": places[at].tokens, "depth": places[at].depth}
+        lines.append(json.dumps({"query": query, "text": texts[query], "values": values, **place}))
+    write_atomic(path, ("\n".join(lines) + "\n").encode())
+
+
+def _by_length(result: Evaluation, places: Sequence[_Place]) -> list[dict[str, Any]]:
+    """Means by tokens of the relevant document; bins without a query are left out."""
+    held = [at for at, place in enumerate(places) if place.tokens is not None]
+    bins = np.searchsorted(LENGTHS, [places[at].tokens or 0 for at in held], side="right")
+    edges = (0, *LENGTHS, None)
+    return [
+        {
+            "from": edges[number],
+            "to": edges[number + 1],
+            **_mean(result, [held[i] for i in np.flatnonzero(bins == number)]),
+        }
+        for number in range(len(LENGTHS) + 1)
+        if bool((bins == number).any())
+    ]
+
+
+def _by_depth(result: Evaluation, places: Sequence[_Place]) -> list[dict[str, Any]]:
+    """Means by the tenth of the document in which the evidence begins."""
+    rows: dict[int, list[int]] = {}
+    for at, place in enumerate(places):
+        if place.depth is not None:
+            rows.setdefault(min(TENTHS - 1, int(place.depth * TENTHS)), []).append(at)
+    return [
+        {"from": number / TENTHS, "to": (number + 1) / TENTHS, **_mean(result, rows[number])} for number in sorted(rows)
+    ]
+
+
+def _mean(result: Evaluation, queries: Sequence[int]) -> dict[str, Any]:
+    means = result.values[:, queries].mean(axis=1)
+    values = {str(measure): float(mean) for measure, mean in zip(result.measures, means, strict=True)}
+    return {"queries": len(queries), **values}
