@@ -22,11 +22,13 @@ from typing import Any
 import bm25s
 import numpy as np
 from numpy.typing import NDArray
-from sets.build import BUILDERS, build
-from sets.layout import RetrievalSet
 
 import unabridged as ub
 from unabridged.contracts import Encoder, Level
+from unabridged.eval.evidence import read_record
+from unabridged.eval.local_sets.build import BUILDERS, build, capped
+from unabridged.eval.local_sets.draft import Draft, LocalSet
+from unabridged.eval.sets import facts, read_beir
 from unabridged.retrievers.scoring import HYBRID_WEIGHTS, DocumentScoring, Fusion, fuse, score_documents
 
 Array = NDArray[Any]
@@ -70,14 +72,14 @@ class Vectors:
     by: str
 
 
-def encoded(found: RetrievalSet, out: Path, encoder: Callable[[], Encoder]) -> Vectors:
+def encoded(found: LocalSet, out: Path, encoder: Callable[[], Encoder]) -> Vectors:
     """The vectors of a set, from the cache or through the product's default encoder."""
-    path = out / "vectors" / f"{found.name}-{found.digest()[:16]}.npz"
+    path = out / "vectors" / f"{found.whole.name}-{facts(found.whole).revision[:16]}.npz"
     if not path.exists():
         model = encoder()
-        texts = [f"{title} {text}" if title else text for title, text in found.documents.values()]
+        texts = [document.source for document in found.whole.corpus]
         parts = model.encode_documents(texts, level=Level.BOTH)
-        queries = model.encode_queries(list(found.queries.values()))
+        queries = model.encode_queries([query.text for query in found.whole.queries])
         path.parent.mkdir(parents=True, exist_ok=True)
         by = f"unabridged {version('unabridged')}, passport {model.passport.fingerprint}"
         np.savez(
@@ -88,55 +90,58 @@ def encoded(found: RetrievalSet, out: Path, encoder: Callable[[], Encoder]) -> V
         return Vectors(*arrays, by=str(stored["by"]))
 
 
-def score(found: RetrievalSet, vectors: Vectors) -> Scored:
+def score(found: LocalSet, vectors: Vectors) -> Scored:
     """All similarities and BM25 scores of a set.  Documents without a segment get a zero one."""
     sizes = np.diff(vectors.offsets)
     filled = np.insert(vectors.segments, vectors.offsets[:-1][sizes == 0], 0.0, axis=0)
     offsets = np.concatenate([[0], np.cumsum(np.maximum(sizes, 1))])
-    texts = [f"{title} {text}".strip() for title, text in found.documents.values()]
+    whole = found.whole
+    texts = [document.source for document in whole.corpus]
     options: dict[str, Any] = {"stopwords": "en", "show_progress": False}
     index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
     index.index(bm25s.tokenize(texts, **options), show_progress=False)
-    asked = bm25s.tokenize(list(found.queries.values()), return_ids=False, **options)
+    asked = bm25s.tokenize([query.text for query in whole.queries], return_ids=False, **options)
     bm25 = np.stack([index.get_scores(terms) if terms else np.zeros(len(texts)) for terms in asked])
-    places = {document: at for at, document in enumerate(found.documents)}
-    relevant = np.zeros((len(found.queries), len(texts)), bool)
-    for row, query in enumerate(found.queries):
-        relevant[row, [places[document] for document in found.qrels[query]]] = True
-    facts = found.facts() | {"segments": int(offsets[-1]), "encoded_by": vectors.by}
-    return Scored(facts, offsets, vectors.queries @ filled.T, vectors.queries @ vectors.documents.T, bm25, relevant)
+    places = {document.id: at for at, document in enumerate(whole.corpus)}
+    relevant = np.zeros((len(whole.queries), len(texts)), bool)
+    for row, query in enumerate(whole.queries):
+        relevant[row, [places[document] for document in whole.qrels[query.id]]] = True
+    record = found.record() | {"segments": int(offsets[-1]), "encoded_by": vectors.by}
+    return Scored(record, offsets, vectors.queries @ filled.T, vectors.queries @ vectors.documents.T, bm25, relevant)
 
 
-def by_file(functions: RetrievalSet, vectors: Vectors) -> tuple[RetrievalSet, Vectors]:
+def by_file(functions: LocalSet, vectors: Vectors) -> tuple[LocalSet, Vectors]:
     """One function as a needle in its file: stdlibcode's functions, joined by file, windows as they were.
 
     All other sets ask what a document or a part of several windows is about; here one window answers.
     """
     files: dict[str, list[int]] = {}
-    for number, key in enumerate(functions.documents):
-        files.setdefault(key.partition(":")[0], []).append(number)
-    whole = RetrievalSet("stdlibfile", origin="the functions of stdlibcode, joined by file")
-    texts = [text for _, text in functions.documents.values()]
+    texts = []
+    for number, document in enumerate(functions.whole.corpus):
+        files.setdefault(document.id.partition(":")[0], []).append(number)
+        texts.append(document.text)
+    whole = Draft("stdlibfile", "the functions of stdlibcode, joined by file", functions.licence)
     order = [number for members in files.values() for number in members]
-    whole.documents = {name: ("", "\n".join(texts[n] for n in members)) for name, members in files.items()}
-    for key, text in functions.queries.items():
-        whole.judge(key, text, key.partition(":")[0])
+    whole.documents = {name: "\n".join(texts[n] for n in members) for name, members in files.items()}
+    for query in functions.whole.queries:
+        whole.judge(query.id, query.text, query.id.partition(":")[0])
     starts, sizes = vectors.offsets, np.diff(vectors.offsets)
     segments = np.concatenate([vectors.segments[starts[n] : starts[n + 1]] for n in order])
     offsets = np.cumsum([0, *(sizes[members].sum() for members in files.values())])
     means = np.add.reduceat(segments, offsets[:-1])
     documents = means / np.linalg.norm(means, axis=1, keepdims=True)
-    return whole, Vectors(offsets, segments, documents, vectors.queries, vectors.by)
+    return whole.done(), Vectors(offsets, segments, documents, vectors.queries, vectors.by)
 
 
-def pooled(sets: Sequence[RetrievalSet], vectors: Sequence[Vectors]) -> tuple[RetrievalSet, Vectors]:
+def pooled(sets: Sequence[LocalSet], vectors: Sequence[Vectors]) -> tuple[LocalSet, Vectors]:
     """All documents in one corpus, with 100 queries of each set: lengths of all kinds compete."""
-    whole = RetrievalSet("pooled", origin="all sets above in one corpus")
+    whole = Draft("pooled", "all sets above in one corpus", "those of the sets")
     kept = []
-    for found in sets:
-        whole.documents |= {f"{found.name}/{key}": value for key, value in found.documents.items()}
-        for key in list(found.queries)[:100]:
-            whole.judge(f"{found.name}/{key}", found.queries[key], *(f"{found.name}/{d}" for d in found.qrels[key]))
+    for found in (one.whole for one in sets):
+        whole.documents |= {f"{found.name}/{document.id}": document.source for document in found.corpus}
+        for query in found.queries[:100]:
+            judged = (f"{found.name}/{document}" for document in found.qrels[query.id])
+            whole.judge(f"{found.name}/{query.id}", query.text, *judged)
         kept.append(min(100, len(found.queries)))
     starts = np.cumsum([0, *(len(part.segments) for part in vectors)])
     offsets = [[0], *(part.offsets[1:] + start for part, start in zip(vectors, starts, strict=False))]
@@ -144,7 +149,7 @@ def pooled(sets: Sequence[RetrievalSet], vectors: Sequence[Vectors]) -> tuple[Re
     segments = np.concatenate([part.segments for part in vectors])
     documents = np.concatenate([part.documents for part in vectors])
     by = "; ".join(sorted({part.by for part in vectors}))
-    return whole, Vectors(np.concatenate(offsets), segments, documents, queries, by)
+    return whole.done(), Vectors(np.concatenate(offsets), segments, documents, queries, by)
 
 
 def per_query(rule: Rule, on: Scored, k: int = 10) -> Array:
@@ -257,10 +262,10 @@ def report(sets: Sequence[Scored]) -> tuple[str, dict[str, Any]]:
     data["versions"] = {"python": platform.python_version(), **packages}
     text = ["# Document scores: nDCG@10", "", (__doc__ or "").strip(), ""]
     text += ["| set | documents | queries | words mean (median, max) | windows | origin |", "|---|--:|--:|---|--:|---|"]
-    for facts in data["sets"]:
-        words = f"{facts['words_mean']} ({facts['words_median']}, {facts['words_max']})"
-        cells = (facts[key] for key in ("name", "documents", "queries"))
-        text.append("| " + " | ".join(map(str, [*cells, words, facts["segments"], facts["origin"]])) + " |")
+    for one in data["sets"]:
+        words = f"{one['words_mean']} ({one['words_median']}, {one['words_max']})"
+        cells = (one[key] for key in ("name", "documents", "queries"))
+        text.append("| " + " | ".join(map(str, [*cells, words, one["segments"], one["origin"]])) + " |")
     for title, table in rules().items():
         rows = {name: [ndcg(rule, on) for on in sets] for name, rule in table.items()}
         data["tables"][title] = {name: dict(zip(names, values, strict=True)) for name, values in rows.items()}
@@ -288,25 +293,32 @@ def report(sets: Sequence[Scored]) -> tuple[str, dict[str, Any]]:
     data["differences"] = {name: [difference(*pair, on) for on in sets] for name, pair in pairs.items()}
     text += [f"| {name} | " + " | ".join(found) + " |" for name, found in data["differences"].items()]
     text += ["", f"Defaults: `{DocumentScoring()}`, `{Fusion()}` with weights {HYBRID_WEIGHTS} for dense and BM25."]
-    encoders = Counter(facts["encoded_by"] for facts in data["sets"][: len(alone)])
+    encoders = Counter(one["encoded_by"] for one in data["sets"][: len(alone)])
     text += ["", f"Encoded by: {', '.join(encoders)}. Versions: {json.dumps(data['versions'])}.", ""]
     return "\n".join(text), data
 
 
-def prepare(names: Iterable[str], quick: bool, out: Path) -> tuple[list[RetrievalSet], list[Vectors]]:
+def loaded(name: str, out: Path, words: int | None) -> LocalSet:
+    """A set as it is in ``out``, built where it is not there yet; with ``words`` the part that ``--quick`` takes."""
+    build(name, out)
+    whole, record = read_beir(out / name), read_record(out / name)
+    part = whole if words is None else capped(whole, words, 1000)
+    return LocalSet(part, (), record["origin"], record["licence"])
+
+
+def prepare(names: Iterable[str], quick: bool, out: Path) -> tuple[list[LocalSet], list[Vectors]]:
     """Sets and vectors; the encoder is loaded once, and only if something is not in the cache."""
-    loaded: list[Encoder] = []
+    encoders: list[Encoder] = []
 
     def encoder() -> Encoder:
-        if not loaded:
-            loaded.append(ub.load_encoder())
-        return loaded[0]
+        if not encoders:
+            encoders.append(ub.load_encoder())
+        return encoders[0]
 
     sets, vectors = [], []
     for name in names:
-        found = build(name, out / "sets")
-        sets.append(found.capped(QUICK[name], 1000) if quick else found)
-        print(json.dumps(sets[-1].facts()), flush=True)
+        sets.append(loaded(name, out / "sets", QUICK[name] if quick else None))
+        print(json.dumps(sets[-1].record()), flush=True)
         vectors.append(encoded(sets[-1], out, encoder))
     return sets, vectors
 
@@ -322,7 +334,7 @@ def main() -> None:
     sets, vectors = prepare(arguments.sets, arguments.quick, arguments.out)
     scored = [score(found, part) for found, part in zip(sets, vectors, strict=True)]
     for found, part in zip(sets, vectors, strict=True):
-        if found.name == "stdlibcode":
+        if found.whole.name == "stdlibcode":
             scored.append(score(*by_file(found, part)))
     if len(sets) > 1:
         scored.append(score(*pooled(sets, vectors)))

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_temperature.py --out FOLDER [--sets aafaq pydoc] [--temperatures 1 0.9 0.8 0.7]
 
-Sets are built into FOLDER (``benchmarks/sets``).  Each document has one vector: of its first 512 tokens, or of its
-first 2,048 by position interpolation (``--target``).  ``cosine`` is the mean over all pairs of document vectors: the
-length collapse that TempScale (arXiv 2410.24200) is against.  Differences are to temperature 1, paired by query, with
-their standard error.  The embedded encoder, queries and documents at the same temperature.
+Sets are built into FOLDER (``unabridged eval fetch-local-sets``).  Each document has one vector: of its first 512
+tokens, or of its first 2,048 by position interpolation (``--target``).  ``cosine`` is the mean over all pairs of
+document vectors: the length collapse that TempScale (arXiv 2410.24200) is against.  Differences are to temperature 1,
+paired by query, with their standard error.  The embedded encoder, queries and documents at the same temperature.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from machine import machine, write_results
-from sets.build import build
-from sets.layout import RetrievalSet
 
 import unabridged as ub
 from unabridged.contracts import Floats, Level, OverflowPolicy
+from unabridged.eval.local_sets.build import build, capped
+from unabridged.eval.sets import RetrievalSet, read_beir
 
 K = 10
 WORDS = {"pydoc": 250_000, "stdlibmod": 250_000}
@@ -31,18 +31,18 @@ def vectors(found: RetrievalSet, target: int | None, temperature: float) -> tupl
     """Document vectors (B, D), query vectors (Q, D) and the tokens that were read of the documents."""
     extension: dict[str, Any] = {"extend": "pi", "target_tokens": target} if target else {"max_tokens": 512}
     model = ub.load_encoder(temperature=temperature, **extension)
-    texts = [f"{title} {text}" if title else text for title, text in found.documents.values()]
+    texts = [document.source for document in found.corpus]
     got = model.encode_documents(texts, level=Level.DOC, overflow=OverflowPolicy.TRUNCATE)
-    return got.documents, model.encode_queries(list(found.queries.values())), int(got.coverage.seen.sum())
+    return got.documents, model.encode_queries([query.text for query in found.queries]), int(got.coverage.seen.sum())
 
 
 def per_query(found: RetrievalSet, documents: Floats, queries: Floats) -> np.ndarray:
     """nDCG@10 of each query, (Q,), in percent; ties by order of the corpus."""
-    names = list(found.documents)
+    names = [document.id for document in found.corpus]
     discounts = 1 / np.log2(np.arange(2, K + 2))
     scores = []
     for query, vector in zip(found.queries, queries, strict=True):
-        grades = found.qrels[query]
+        grades = found.qrels[query.id]
         best = np.argsort(-(documents @ vector), kind="stable")[:K]
         gains = np.array([grades.get(names[row], 0) for row in best], float)
         ideal = np.sort([float(g) for g in grades.values()])[::-1][:K]
@@ -67,7 +67,8 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for name in options.sets:
-        found = build(name, options.out).capped(WORDS.get(name, 10**9), 10**9)
+        build(name, options.out)
+        found = capped(read_beir(options.out / name), WORDS.get(name, 10**9), 10**9)
         for target in (None, options.target or None)[: 2 if options.target else 1]:
             base = None
             for temperature in options.temperatures:
@@ -78,7 +79,7 @@ def main() -> None:
                 rows.append(
                     {
                         "set": name,
-                        "documents": len(found.documents),
+                        "documents": len(list(found.corpus)),
                         "queries": len(found.queries),
                         "reads": f"PI {target}" if target else "first 512",
                         "tokens": seen,
