@@ -282,6 +282,9 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
 def notes(rows: Sequence[Row], errors: Mapping[str, str]) -> list[str]:
     """What a reader of the table must know."""
     lines = [f"not run: {name}: {text}" for name, text in errors.items()]
+    for row in rows:
+        if row.failed_documents:
+            lines.append(f"{row.task} {row.split}: {row.failed_documents:,} documents failed, and no query finds them")
     made = dict.fromkeys(row.task for row in rows if row.data == "generated")
     if made:
         lines.append(f"{', '.join(made)}: generated in our own wording; not to be compared with published results")

@@ -13,8 +13,10 @@ from typing import Any
 import unabridged
 from unabridged._extras import require
 from unabridged.contracts import Encoder
+from unabridged.encoders._resolve import EMBEDDED
 from unabridged.manifest import fingerprint
 
+EMBEDDED_NAME = "all-MiniLM-L6-v2"
 REVISION_CHARACTERS = 40
 """As many as a commit of the hub has."""
 
@@ -27,7 +29,8 @@ def revision_of(encoder: Encoder, system: Mapping[str, Any]) -> str:
 
 def name_of(encoder: Encoder, suffix: str) -> str:
     """``unabridged/SOURCE-SUFFIX``; mteb wants an organisation and makes a folder of it."""
-    source = Path(encoder.passport.source).name or "encoder"
+    source = encoder.passport.source
+    source = EMBEDDED_NAME if source == EMBEDDED else Path(source).name or "encoder"
     return f"unabridged/{re.sub(r'[^A-Za-z0-9.]+', '-', source).strip('-')}-{suffix}"
 
 

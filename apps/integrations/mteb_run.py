@@ -40,6 +40,8 @@ class Row:
     missing: int | None
     """Queries without an answer; they count 0."""
     documents: int | None
+    failed_documents: int | None
+    """Documents that could not be read or encoded; no query finds them."""
     documents_cut: float | None
     """Share of documents that were not read to their end."""
     tokens_cut: float | None
@@ -114,6 +116,7 @@ def row_of(task: Any, split: str, scores: Mapping[str, Any], records: Records) -
         queries=facts.get("queries"),
         missing=len(facts.get("missing", {})) + facts.get("unanswered", 0) if facts else None,
         documents=facts.get("documents"),
+        failed_documents=facts.get("failed_documents", 0) if facts else None,
         documents_cut=_share(facts, "truncated", "documents"),
         tokens_cut=None if (read := _share(facts, "tokens_seen", "tokens_total")) is None else 1.0 - read,
         tokens_per_second=_share(facts, "tokens_encoded", "seconds") or None,

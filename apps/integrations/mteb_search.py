@@ -18,12 +18,12 @@ import numpy as np
 from unabridged.apps.integrations.mteb_corpus import TaskCorpus, query_of
 from unabridged.apps.integrations.mteb_meta import model_meta, name_of
 from unabridged.apps.integrations.mteb_records import Records, Split
+from unabridged.apps.integrations.ranked_index import RankedIndex
 from unabridged.contracts import Encoder, Floats, Level
 from unabridged.errors import ResourceError, RuntimeFailure, UsageError
 from unabridged.progress import Listener, Progress
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.build import build
-from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode, SearchResult
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
 from unabridged.retrievers.settings import BuildSettings, work_identity
@@ -92,7 +92,7 @@ class MtebSearch:
         self.records = records or Records()
         self._listener = listener
         self._name = name or name_of(encoder, self.pipeline.mode.value)
-        self._index: Index | None = None
+        self._index: RankedIndex | None = None
 
     @cached_property
     def mteb_model_meta(self) -> Any:
@@ -132,7 +132,7 @@ class MtebSearch:
             seconds=time.monotonic() - started,
             index=folder.name,
         )
-        self._index = Index(
+        self._index = RankedIndex(
             folder,
             encoder=self.encoder,
             scoring=self.pipeline.scoring,
@@ -195,7 +195,7 @@ class MtebSearch:
 class _Search:
     """Queries to document scores over one index; failures go into ``missing``."""
 
-    def __init__(self, index: Index, pipeline: Pipeline, top_k: int, missing: dict[str, str]) -> None:
+    def __init__(self, index: RankedIndex, pipeline: Pipeline, top_k: int, missing: dict[str, str]) -> None:
         self._index, self._pipeline, self._top_k, self._missing = index, pipeline, top_k, missing
 
     def answer(
