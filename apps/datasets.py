@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from unabridged.apps import options as o
-from unabridged.apps.advising import aligned
+from unabridged.apps.advise import own_texts
+from unabridged.apps.advising import aligned, numbers
 from unabridged.apps.evaluating import evaluation
+from unabridged.apps.generating import Edges, Made, Order, Sizing, Task, make, statistics
+from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.places import check_folder
+from unabridged.encoders.load import load_encoder
 from unabridged.errors import EXIT_PARTIAL, UnabridgedError, UsageError
+from unabridged.eval.synth.needle import Depth
+from unabridged.eval.synth.niah import Kind
+from unabridged.eval.synth.passkey import LENGTHS
+from unabridged.files import check_free
 
 Out = Annotated[Path, typer.Option("--out", help="Folder in which each set gets a folder of its own.")]
 
@@ -57,6 +66,95 @@ def fetch_local_sets(
             say(aligned(sets_table(built)))
         if failed:
             raise SystemExit(EXIT_PARTIAL)
+
+
+@evaluation.command("make-synth")
+def make_synth(  # noqa: PLR0913 - one parameter per option
+    task: Annotated[Task, typer.Argument(help="Retrieval sets: passkey, needle. Samples: niah, vartrack, twohop.")],
+    out: Out,
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens, comma-separated; nominal ones of 0.75 word.")
+    ] = ",".join(map(str, LENGTHS)),
+    seed: Annotated[int, typer.Option("--seed", help="Equal seeds and options give equal bytes.")] = 0,
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", help="Record true token counts: embedded, a model folder or hub id.")
+    ] = None,
+    sizing: Annotated[
+        Sizing, typer.Option("--sizing", help="Of samples; tokens: fill each to its length in tokens of --encoder.")
+    ] = Sizing.NOMINAL,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="niah, vartrack, twohop: samples of each length [20].")
+    ] = None,
+    documents: Annotated[int | None, typer.Option("--documents", help="passkey, needle: of each length [100].")] = None,
+    queries: Annotated[int | None, typer.Option("--queries", help="passkey, needle: of each length [50].")] = None,
+    edges: Annotated[
+        Edges | None, typer.Option("--edges", help="passkey: needles at the start or end of a text [published].")
+    ] = None,
+    depth: Annotated[Depth | None, typer.Option("--depth", help="needle: places of the facts [stratified].")] = None,
+    distractors: Annotated[int | None, typer.Option("--distractors", help="needle: other facts a text [0].")] = None,
+    haystack: Annotated[
+        list[str] | None, typer.Option("--haystack", help="needle: your texts, a file or folder; may be repeated.")
+    ] = None,
+    keys: Annotated[int | None, typer.Option("--keys", help="niah: keys that have values [4].")] = None,
+    values: Annotated[int | None, typer.Option("--values", help="niah: values of each key [1].")] = None,
+    key_kind: Annotated[Kind | None, typer.Option("--key-kind", help="niah: what keys are [words].")] = None,
+    value_kind: Annotated[Kind | None, typer.Option("--value-kind", help="niah: what values are [numbers].")] = None,
+    chains: Annotated[int | None, typer.Option("--chains", help="vartrack: chains of assignments [2].")] = None,
+    hops: Annotated[int | None, typer.Option("--hops", help="vartrack: copies in each [4].")] = None,
+    pairs: Annotated[int | None, typer.Option("--pairs", help="twohop: persons with a town and a river [18].")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Show characters; of passkey beside the published.")] = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Make synthetic sets whose evidence is known: one folder a length, with a record of how it was made.
+
+    passkey and needle become BEIR folders with evidence.jsonl; niah, vartrack and twohop samples.jsonl.
+    """
+    with exit_codes(output):
+        options = o.given(documents=documents, queries=queries, edges=edges, depth=depth, distractors=distractors)
+        options |= o.given(keys=keys, values=values, key_kind=key_kind, value_kind=value_kind)
+        options |= o.given(chains=chains, hops=hops, pairs=pairs, samples=samples, texts=haystack)
+        order = Order(task, list(dict.fromkeys(numbers(lengths, "--lengths"))), seed, sizing, options)
+        if sizing is Sizing.TOKENS and encoder is None:
+            raise UsageError("--sizing tokens needs --encoder: whose tokens?")
+        check_folder(out, "--out")
+        for length in order.lengths:
+            check_free(order.folder(length, out))
+        if haystack:
+            order = replace(order, options=options | {"texts": own_texts(load_corpus(haystack, {}))})
+        model = None if encoder is None else load_encoder(encoder)
+        made = [make(order, length, out, model) for length in order.lengths]
+        if output is Output.JSON:
+            emit({"made": [one.as_json() for one in made], "statistics": statistics(made) if stats else None})
+            return
+        say(aligned(made_table(made)))
+        if stats:
+            say()
+            say(aligned(statistics_table(made)))
+
+
+def made_table(made: Sequence[Made]) -> list[list[str]]:
+    """One row per folder, a head first."""
+    table = [["length", "texts", "queries", "tokens, most", "tokenizer", "folder"]]
+    for one in made:
+        texts = one.record.get("documents", one.record.get("samples"))
+        queries = one.record.get("queries", texts)
+        tokens = "" if one.record["tokens"] is None else f"{max(one.record['tokens']):,}"
+        counts = [f"{count:,}" for count in (one.record["length"], texts, queries)]
+        table.append([*counts, tokens, one.record["tokenizer"], str(one.folder)])
+    return table
+
+
+def statistics_table(made: Sequence[Made]) -> list[list[str]]:
+    """Characters of the documents of each set, and below them the published ones, a head first."""
+    keys = ("least", "mean", "most", "total", "documents", "queries")
+    table = [["length", "characters of", *keys, "equal"]]
+    for row in statistics(made):
+        for whose in ("made", "published"):
+            if row[whose] is not None:
+                numbers_ = [f"{row[whose][key]:,.2f}" if key == "mean" else f"{row[whose][key]:,}" for key in keys]
+                verdict = {True: "yes", False: "no", None: ""}[row["equal"]] if whose == "published" else ""
+                table.append([f"{row['length']:,}", whose, *numbers_, verdict])
+    return table
 
 
 def sets_table(records: Sequence[dict[str, Any]]) -> list[list[str]]:

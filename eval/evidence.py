@@ -6,9 +6,10 @@ characters of the document's text) and ``set.json`` (how the set was made).  Sco
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,24 +67,39 @@ def write_set(
         CorpusError: A document of the set cannot be read.
         DiskFull: There is no room.
     """
+    with whole_folder(folder) as part:
+        write_beir(part, whole)
+        lines = b"".join(one.as_line for one in evidence)
+        if lines:
+            write_atomic(part / EVIDENCE, lines)
+        write_record(part, record)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A place to fill that becomes ``folder`` at the end, and vanishes when something fails before.
+
+    :class:`UsageError` when the folder exists and is not empty, :class:`DiskFull` when there is no room.
+    """
     target = Path(folder)
     check_free(target)
     part = target.with_name(f".{target.name}.whole")
     shutil.rmtree(part, ignore_errors=True)
     with disk_errors(target):
         try:
-            write_beir(part, whole)
-            lines = b"".join(one.as_line for one in evidence)
-            if lines:
-                write_atomic(part / EVIDENCE, lines)
-            write_atomic(part / RECORD, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            yield part
             if target.is_dir():
                 target.rmdir()
             part.replace(target)
             sync_folder(target.parent)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    return target
+
+
+def write_record(folder: Path, record: Mapping[str, JSON]) -> None:
+    """Writes ``set.json``."""
+    write_atomic(folder / RECORD, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -129,6 +129,8 @@ def needle(
     """
     avoid = texts if texts is not None else ()
     most = len(PLACES) // 2
+    if not 0 <= distractors <= most:
+        raise UsageError(f"distractors must number 0 to {most}, got {distractors}.")
     own = list(facts) if facts is not None else template_facts(max(1, min(documents, most)), seed, avoid=avoid)
     check_counts(documents, queries, len(own))
     own = own[:documents]

@@ -53,6 +53,7 @@ def passkey(
     queries: int = 50,
     names: Sequence[str] = NAMES,
     filler: str = FILLER,
+    edges: int | None = None,
 ) -> SynthSet:
     """N documents of ``length`` nominal tokens and Q questions; a pure function of its arguments.
 
@@ -66,10 +67,12 @@ def passkey(
         queries: Q, at most N.
         names: One unique name per document.
         filler: Repeated word by word; the published wording may be given here.
+        edges: Needles at the very start or end, where a document is one character longer; none of them is about a
+            shortest or a longest name.  None leaves it to chance, every sentence boundary alike.
 
     Raises:
         UsageError: Counts that do not fit, a length without room for filler, names that repeat, a filler without a
-            sentence end.
+            sentence end, more edges than names for them.
     """
     check_counts(documents, queries, len(names))
     _check_names(names)
@@ -78,9 +81,10 @@ def passkey(
     places = boundaries(hay)
     persons = chance.sample(list(names), documents)
     keys = chance.sample(range(10_000, 100_000), documents)
+    free = _places(chance, places, len(hay), persons, edges)
     built = [
-        _document(f"ctx{length}_doc{row}", hay, chance.choice(places), person, str(key))
-        for row, (person, key) in enumerate(zip(persons, keys, strict=True))
+        _document(f"ctx{length}_doc{row}", hay, chance.choice(own), person, str(key))
+        for row, (own, person, key) in enumerate(zip(free, persons, keys, strict=True))
     ]
     asked = _asked(chance, documents, queries)
     return SynthSet(
@@ -88,7 +92,13 @@ def passkey(
         length=length,
         seed=seed,
         version=VERSION,
-        parameters={"documents": documents, "queries": queries, "words": len(hay.split(" ")), "filler": filler},
+        parameters={
+            "documents": documents,
+            "queries": queries,
+            "words": len(hay.split(" ")),
+            "filler": filler,
+            **({} if edges is None else {"edges": edges}),
+        },
         documents=tuple(document for document, _ in built),
         queries=tuple((f"ctx{length}_query{at}", question(persons[row])) for at, row in enumerate(asked)),
         relevant=tuple(asked),
@@ -119,6 +129,22 @@ def _document(name: str, hay: str, at: int, person: str, key: str) -> tuple[Docu
     text, start = insert(hay, at, line)
     edge = at in (0, len(hay))
     return Document(name, text), Record(name, start, start + len(line), at / len(hay), key, edge)
+
+
+def _places(
+    chance: random.Random, places: Sequence[int], size: int, persons: Sequence[str], edges: int | None
+) -> list[list[int]]:
+    """For each document the boundaries at which its needle may stand."""
+    if edges is None:
+        return [list(places)] * len(persons)
+    lengths = [len(person) for person in persons]
+    usual = [row for row, length in enumerate(lengths) if min(lengths) < length < max(lengths)]
+    inner = [at for at in places if 0 < at < size]
+    if not 0 <= edges <= len(usual) or not inner:
+        raise UsageError(f"edges must number 0 to {len(usual) if inner else 0} here, got {edges}.")
+    outer = [at for at in places if at in (0, size)]
+    chosen = set(chance.sample(usual, edges))
+    return [outer if row in chosen else inner for row in range(len(persons))]
 
 
 def _asked(chance: random.Random, documents: int, queries: int) -> list[int]:

@@ -110,3 +110,9 @@ def test_texts_that_are_too_short_say_how_much_they_have():
 def test_more_documents_than_facts_are_refused(documents):
     with pytest.raises(UsageError, match="queries and documents"):
         needle(256, documents=documents, queries=1)
+
+
+@pytest.mark.parametrize("distractors", [-1, 121])
+def test_more_distractors_than_there_are_and_fewer_than_none_are_refused(distractors):
+    with pytest.raises(UsageError, match="distractors must number 0 to 120"):
+        needle(256, documents=2, queries=1, distractors=distractors)

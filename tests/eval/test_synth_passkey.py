@@ -14,6 +14,8 @@ import pytest
 from unabridged.errors import UsageError
 from unabridged.eval.synth import passkey as module
 from unabridged.eval.synth.passkey import LENGTHS, NAMES, filled, needle, passkey, question
+from unabridged.eval.synth.published import PUBLISHED_EDGES, Characters, characters
+from unabridged.eval.synth.published import published as their
 from unabridged.eval.synth.records import boundaries, insert
 
 TABLE = {
@@ -55,6 +57,23 @@ def test_characters_are_those_of_the_published_set_up_to_the_edge_needles(length
     assert min(inside) == least
     assert max(inside) == most == least + 24
     assert sum(map(len, made.texts)) - edges == total - published_edges
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("seed", [0, 11])
+def test_with_as_many_edge_needles_as_published_all_statistics_are_equal(length, seed):
+    least, most, total = published(length)
+    made = passkey(length, seed, edges=PUBLISHED_EDGES[length])
+    assert characters(made) == Characters(least, most, total, 100, 50) == their(length)
+    assert sum(record.edge for record in made.records) == TABLE[length][-1] == PUBLISHED_EDGES[length]
+    assert passkey(length, seed, edges=None) == passkey(length, seed)
+
+
+def test_published_statistics_are_those_of_the_table_without_mteb_and_none_of_other_lengths(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for length, (_, _, least, most, total, _) in TABLE.items():
+        assert their(length) == Characters(least, most, total, 100, 50)
+    assert their(300) is None
 
 
 def test_a_hundred_names_of_8_to_20_characters_and_1258_in_all():
@@ -150,8 +169,10 @@ def test_the_record_of_a_data_set_holds_what_it_was_made_from():
         ({"names": ["Al Bo", "Al Bo"], "documents": 2, "queries": 1}, "2 times"),
         ({"names": ["Al Bo", "Al Bob"], "documents": 2, "queries": 1}, "2 times"),
         ({"filler": "no end"}, "ends a sentence"),
+        ({"edges": 100}, "edges must number 0 to"),
+        ({"edges": -1}, "edges must number 0 to"),
     ],
-    ids=["short", "queries", "documents", "twice", "inside-another", "no-sentence"],
+    ids=["short", "queries", "documents", "twice", "inside-another", "no-sentence", "edges", "negative"],
 )
 def test_parameters_that_cannot_be_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
