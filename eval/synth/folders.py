@@ -62,6 +62,7 @@ def write_samples(
         "length": length,
         "version": VERSION,
         "samples": len(samples),
+        "parameters": {name: value for name, value in samples[0].parameters.items() if name != "sentences"},
         "sentences": [len(one.sentences) for one in samples],
         "words": [len(one.text.split()) for one in samples],
         **record,

@@ -141,6 +141,7 @@ def test_samples_can_be_filled_by_the_tokens_of_an_encoder(tmp_path):
     samples = read_samples(one["folder"])
     assert one["tokens"] == load_encoder().count_tokens([sample.text for sample in samples]).tolist()
     assert all(580 <= count <= 600 for count in one["tokens"])
+    assert (one["parameters"]["values"], one["parameters"]["key_kind"]) == (2, "uuids")
     size = samples[0].parameters["sentences"]
     assert samples[0] == niah(size, 0, values=2, key_kind=Kind.UUIDS, length=600)
 
