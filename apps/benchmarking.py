@@ -205,7 +205,8 @@ class Asked:
     def model(self, out: Path, records: Records, listener: Listener | None) -> tuple[Any, dict[str, Any]]:
         """The mteb model, and its description.  BM25 alone needs no vectors: it gets the encoder without weights."""
         from unabridged.apps.integrations.mteb_encoder import MtebEncoder
-        from unabridged.apps.integrations.mteb_search import MtebSearch, Pipeline
+        from unabridged.apps.integrations.mteb_search import MtebSearch
+        from unabridged.apps.pipeline import Pipeline
         from unabridged.retrievers.api import settings_from
 
         if self.system is System.VECTOR:

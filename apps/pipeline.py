@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from unabridged.contracts import Floats, Level
+from unabridged.contracts import Level
 from unabridged.errors import ResourceError
+from unabridged.eval.trec import strictly_decreasing
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.opened import Index
-from unabridged.retrievers.result import Mode, SearchResult
+from unabridged.retrievers.result import Mode, RankedList
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
 from unabridged.retrievers.settings import BuildSettings
 
@@ -109,9 +108,7 @@ class Answers:
         wanted = None if candidates is None else {"id": set(map(str, candidates)).__contains__}
         level, k = self._pipeline.level, self._top_k
         while True:
-            results = self._index.search(
-                list(queries.values()), k, mode=self._pipeline.mode, level=level, filter=wanted
-            )
+            results = self._index.rank(list(queries.values()), k, mode=self._pipeline.mode, level=level, filter=wanted)
             scores = [scores_of(result, self._top_k) for result in results]
             short = [len(result) >= k and len(own) < self._top_k for result, own in zip(results, scores, strict=True)]
             if level is not Level.SEGMENT or not any(short):
@@ -120,19 +117,10 @@ class Answers:
             k *= 4  # several segments of one document stand in the list: look further down
 
 
-def scores_of(result: SearchResult, k: int) -> dict[str, float]:
-    """The first ``k`` documents of a result with scores that fall strictly; a document counts at its best segment."""
+def scores_of(ranked: RankedList, k: int) -> dict[str, float]:
+    """The first ``k`` documents with scores that fall strictly as float32; a document counts at its best segment."""
     best: dict[str, float] = {}
-    for hit in result:
+    for name, score in zip(ranked.doc_ids, ranked.scores.tolist(), strict=True):
         if len(best) < k:
-            best.setdefault(hit.doc_id, hit.score)
-    values = falling(np.array(list(best.values()), np.float32))
-    return dict(zip(best, values.tolist(), strict=True))
-
-
-def falling(scores: Floats) -> Floats:
-    """``s_i <- min(s_i, the float32 below s_(i-1))``: ``(K,)`` scores, best first, that no evaluator takes for ties."""
-    out = np.array(scores, np.float32)
-    for at in range(1, len(out)):
-        out[at] = min(out[at], np.nextafter(out[at - 1], np.float32(-np.inf)))
-    return out
+            best.setdefault(name, score)
+    return dict(zip(best, strictly_decreasing(list(best.values())).tolist(), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +28,7 @@ from unabridged.retrievers.ledger import LedgerLine, read_ledger
 from unabridged.retrievers.lexical import analyzer_of
 from unabridged.retrievers.lexical_stage import LexicalStage
 from unabridged.retrievers.ranking import Ranking
-from unabridged.retrievers.result import Mode, SearchResult
+from unabridged.retrievers.result import Mode, RankedList, SearchResult
 from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
 from unabridged.retrievers.state import IndexState
@@ -35,6 +36,19 @@ from unabridged.retrievers.verified import check_files
 
 DEPTH = 100
 """Documents (or segments) that each ranking brings to a fusion, at least; twice ``k`` when that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A checked search of Q queries."""
+
+    queries: tuple[tuple[str, Floats | None], ...]  # (Q,) with vectors (D,) unless words alone are searched
+    k: int
+    mode: Mode
+    level: Level
+    allow: Mask | None
+    encoding_ms: float
+    """For one query."""
 
 
 class Index:
@@ -149,20 +163,34 @@ class Index:
             UsageError: an empty query, ``k`` below 1, or a mode or level that the index cannot serve.
             EmptyIndex: the index holds no document.
         """
-        if self._closed:
-            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
-        queries = queries if isinstance(queries, str) else list(queries)
-        plan = self._plan(queries, k, mode, level)
-        k = min(k, max(1, self.state.segment_rows))
-        allow = self._allow(filter)
-        started = time.perf_counter()
-        vectors = self._encode(queries) if plan[0] is not Mode.BM25 else None
-        encoding = (time.perf_counter() - started) * 1000 / max(1, len(queries))
-        results = []
-        for number, query in enumerate(queries):
-            vector = None if vectors is None else vectors[number]
-            results.append(self._search(query, vector, k, *plan, allow, encoding))
-        return results
+        asked = self._asked(queries, k, mode, level, filter)
+        return [self._search(query, vector, asked) for query, vector in asked.queries]
+
+    def rank(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        *,
+        mode: Mode | str = Mode.HYBRID,
+        level: Level | str = Level.DOC,
+        filter: Filter | None = None,  # noqa: A002 - as in search
+    ) -> list[RankedList]:
+        """The rankings of :meth:`search` alone, for evaluation.
+
+        Of 94 ms that a hybrid query for 1,000 documents took, 84 went into finding and reading spans.
+
+        Raises: as :meth:`search`.
+        """
+        asked = self._asked(queries, k, mode, level, filter)
+        found = []
+        for query, vector in asked.queries:
+            final, _, timings = self._rank(query, vector, asked)
+            rows = self.rows.owners(final.rows) if asked.level is Level.SEGMENT else final.rows
+            places = [self.rows.locate(row) for row in rows.tolist()]
+            ids = tuple(shard.id(local) for shard, local, _ in places)
+            timings["total_ms"] = round(sum(timings.values()), 3)
+            found.append(RankedList(query, ids, final.scores, timings))
+        return found
 
     def search_one(
         self,
@@ -181,6 +209,21 @@ class Index:
         import asyncio
 
         return await asyncio.to_thread(self.search_one, query, k, **options)
+
+    def _asked(
+        self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str, wanted: Filter | None
+    ) -> _Asked:
+        """Everything that a search needs besides the index, checked."""
+        if self._closed:
+            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
+        texts = queries if isinstance(queries, str) else list(queries)
+        chosen = self._plan(texts, k, mode, level)
+        allow = self._allow(wanted)
+        started = time.perf_counter()
+        vectors = self._encode(texts) if chosen[0] is not Mode.BM25 else None
+        encoding = (time.perf_counter() - started) * 1000 / max(1, len(texts))
+        pairs = tuple(zip(texts, itertools.repeat(None) if vectors is None else vectors, strict=False))
+        return _Asked(pairs, min(k, max(1, self.state.segment_rows)), *chosen, allow, encoding)
 
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
         if isinstance(queries, str):
@@ -229,10 +272,12 @@ class Index:
             )
         return np.ascontiguousarray(vectors, np.float32)
 
-    def _search(
-        self, query: str, vector: Floats | None, k: int, mode: Mode, level: Level, allow: Mask | None, encoding: float
-    ) -> SearchResult:
-        timings = {"encode_ms": round(encoding, 3)} if vector is not None else {}
+    def _rank(
+        self, query: str, vector: Floats | None, asked: _Asked
+    ) -> tuple[Ranking, dict[str, Ranking], dict[str, float]]:
+        """The first k rows, the rankings they come from, and milliseconds."""
+        k, mode, level, allow = asked.k, asked.mode, asked.level, asked.allow
+        timings = {"encode_ms": round(asked.encoding_ms, 3)} if vector is not None else {}
         depth = k if mode is not Mode.HYBRID else max(DEPTH, 2 * k)
         rankings: dict[str, Ranking] = {}
         clock = time.perf_counter()
@@ -248,10 +293,15 @@ class Index:
             rankings["bm25"] = self.lexical.rank(query, depth, level, allow)
             clock = _lap(timings, "bm25_ms", clock)
         final = fuse_rankings(rankings, self.fusion) if len(rankings) > 1 else next(iter(rankings.values()))
-        hits = tuple(self._hits(query, vector, final.top(k), rankings, mode, level))
+        return final.top(k), rankings, timings
+
+    def _search(self, query: str, vector: Floats | None, asked: _Asked) -> SearchResult:
+        final, rankings, timings = self._rank(query, vector, asked)
+        clock = time.perf_counter()
+        hits = tuple(self._hits(query, vector, final, rankings, asked.mode, asked.level))
         _lap(timings, "finish_ms", clock)
         timings["total_ms"] = round(sum(timings.values()), 3)
-        return SearchResult(query, mode, hits, timings)
+        return SearchResult(query, asked.mode, hits, timings)
 
     def _hits(
         self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level

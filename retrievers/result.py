@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from unabridged.contracts import Hit
+from unabridged.contracts import Floats, Hit
 
 
 class Mode(str, Enum):
@@ -16,6 +16,22 @@ class Mode(str, Enum):
     DENSE = "dense"
     BM25 = "bm25"
     HYBRID = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """Ids and scores for one query, best first, without the spans that answer; K entries.
+
+    ``timings`` are milliseconds.  At level ``segment`` a document stands once for each of its segments.
+    """
+
+    query: str
+    doc_ids: tuple[str, ...]  # (K,)
+    scores: Floats  # (K,) float32, higher is better
+    timings: Mapping[str, float]
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
 
 
 @dataclass(frozen=True, slots=True)

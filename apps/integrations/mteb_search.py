@@ -8,65 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from unabridged.apps.integrations.mteb_corpus import TaskCorpus, query_of
 from unabridged.apps.integrations.mteb_meta import model_meta, name_of
 from unabridged.apps.integrations.mteb_records import Records, Split
-from unabridged.apps.integrations.ranked_index import RankedIndex
-from unabridged.contracts import Encoder, Floats, Level
-from unabridged.errors import ResourceError, RuntimeFailure, UsageError
+from unabridged.apps.pipeline import Answers, Pipeline
+from unabridged.contracts import Encoder
+from unabridged.errors import RuntimeFailure, UsageError
 from unabridged.progress import Listener, Progress
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.build import build
-from unabridged.retrievers.result import Mode, SearchResult
-from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
-from unabridged.retrievers.settings import BuildSettings, work_identity
+from unabridged.retrievers.opened import Index
+from unabridged.retrievers.result import Mode
+from unabridged.retrievers.settings import work_identity
 
-QUERIES_AT_ONCE = 256
-"""Queries encoded together; bounds memory for large query sets."""
 KINDS = {Mode.DENSE: "dense", Mode.BM25: "sparse", Mode.HYBRID: "hybrid"}
 """The words of mteb's ``model_type``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """Everything but the encoder that decides a ranking.
-
-    Args:
-        mode: Which rankings are used.
-        level: What is ranked; under ``segment`` a document has the score of its best segment.
-        building: Fields of :class:`BuildSettings`, as far as they differ from the defaults.
-        scoring: From segment scores to a document's.
-        fusion: Of dense and BM25.
-    """
-
-    mode: Mode = Mode.HYBRID
-    level: Level = Level.DOC
-    building: Mapping[str, Any] = field(default_factory=dict)
-    scoring: DocumentScoring = DEFAULT_SCORING
-    fusion: Fusion = field(default_factory=Fusion)
-
-    @property
-    def settings(self) -> BuildSettings:
-        """How its indexes are built."""
-        return BuildSettings(**settings_from(self.building))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, all defaults included."""
-        return {
-            "kind": "pipeline",
-            "mode": self.mode.value,
-            "level": self.level.value,
-            "settings": self.settings.as_json(),
-            "scoring": asdict(self.scoring),
-            "fusion": asdict(self.fusion),
-        }
 
 
 class MtebSearch:
@@ -92,7 +52,7 @@ class MtebSearch:
         self.records = records or Records()
         self._listener = listener
         self._name = name or name_of(encoder, self.pipeline.mode.value)
-        self._index: RankedIndex | None = None
+        self._index: Index | None = None
 
     @cached_property
     def mteb_model_meta(self) -> Any:
@@ -132,7 +92,7 @@ class MtebSearch:
             seconds=time.monotonic() - started,
             index=folder.name,
         )
-        self._index = RankedIndex(
+        self._index = Index(
             folder,
             encoder=self.encoder,
             scoring=self.pipeline.scoring,
@@ -165,16 +125,12 @@ class MtebSearch:
             raise UsageError("mteb searched before it indexed a corpus; call index first.")
         started = time.monotonic()
         asked = {str(row["id"]): query_of(row) for row in queries}
-        found: dict[str, dict[str, float]] = {}
-        missing: dict[str, str] = {}
-        names = list(asked)
-        for start in range(0, len(names), QUERIES_AT_ONCE):
-            part = {name: asked[name] for name in names[start : start + QUERIES_AT_ONCE]}
-            found.update(_Search(self._index, self.pipeline, top_k, missing).answer(part, top_ranked))
+        answers = Answers(self._index, self.pipeline, top_k)
+        found, missing = answers.answer(asked, top_ranked), answers.missing
         if asked and len(missing) == len(asked):
             raise RuntimeFailure(
                 f"All {len(asked):,} queries of {task_metadata.name}/{hf_split} failed, the first with: "
-                f"{missing[names[0]]}. No score was kept."
+                f"{next(iter(missing.values()))}. No score was kept."
             )
         tokens = self.encoder.count_tokens(list(asked.values()))
         self.records.note(
@@ -190,69 +146,3 @@ class MtebSearch:
         if self._index is not None:
             self._index.close()
             self._index = None
-
-
-class _Search:
-    """Queries to document scores over one index; failures go into ``missing``."""
-
-    def __init__(self, index: RankedIndex, pipeline: Pipeline, top_k: int, missing: dict[str, str]) -> None:
-        self._index, self._pipeline, self._top_k, self._missing = index, pipeline, top_k, missing
-
-    def answer(
-        self, queries: Mapping[str, str], top_ranked: Mapping[str, Sequence[str]] | None
-    ) -> dict[str, dict[str, float]]:
-        """All queries in one pass where that works, else one by one."""
-        answers: dict[str, dict[str, float]] = {}
-        if top_ranked is None and all(text.strip() for text in queries.values()):
-            try:
-                results = self._run(list(queries.values()), None)
-            except ResourceError:
-                raise
-            except Exception:  # noqa: BLE001 - one query is at fault: it is looked for one by one
-                results = []
-            answers = dict(zip(queries, results, strict=False))
-        for name, text in queries.items():
-            if name not in answers:
-                answers[name] = self._one(name, text, None if top_ranked is None else top_ranked.get(name, []))
-        return {name: answers[name] for name in queries}
-
-    def _one(self, name: str, text: str, candidates: Sequence[str] | None) -> dict[str, float]:
-        if candidates is not None and not len(candidates):
-            self._missing[name] = "no candidates"
-            return {}
-        try:
-            return self._run([text], candidates)[0]
-        except ResourceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a query never stops a run; its reason is kept
-            self._missing[name] = f"{type(error).__name__}: {error}"
-            return {}
-
-    def _run(self, texts: Sequence[str], candidates: Sequence[str] | None) -> list[dict[str, float]]:
-        wanted = None if candidates is None else {"id": set(map(str, candidates)).__contains__}
-        level, k = self._pipeline.level, self._top_k
-        while True:
-            results = self._index.search(texts, k, mode=self._pipeline.mode, level=level, filter=wanted)
-            scores = [scores_of(result, self._top_k) for result in results]
-            short = [len(result) >= k and len(own) < self._top_k for result, own in zip(results, scores, strict=True)]
-            if level is not Level.SEGMENT or not any(short):
-                return scores
-            k *= 4  # several segments of one document stand in the list: look further down
-
-
-def scores_of(result: SearchResult, k: int) -> dict[str, float]:
-    """The first ``k`` documents of a result with scores that fall strictly; a document counts at its best segment."""
-    best: dict[str, float] = {}
-    for hit in result:
-        if len(best) < k:
-            best.setdefault(hit.doc_id, hit.score)
-    values = falling(np.array(list(best.values()), np.float32))
-    return dict(zip(best, values.tolist(), strict=True))
-
-
-def falling(scores: Floats) -> Floats:
-    """``s_i <- min(s_i, the float32 below s_(i-1))``: ``(K,)`` scores, best first, that no evaluator takes for ties."""
-    out = np.array(scores, np.float32)
-    for at in range(1, len(out)):
-        out[at] = min(out[at], np.nextafter(out[at - 1], np.float32(-np.inf)))
-    return out

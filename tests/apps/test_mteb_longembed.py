@@ -18,8 +18,9 @@ from unabridged.apps.integrations.mteb_encoder import MtebEncoder
 from unabridged.apps.integrations.mteb_hub import hub
 from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.apps.integrations.mteb_run import _drop_torn, interval
-from unabridged.apps.integrations.mteb_search import MtebSearch, Pipeline
+from unabridged.apps.integrations.mteb_search import MtebSearch
 from unabridged.apps.integrations.mteb_tasks import longembed_tasks, named_tasks, per_query_name
+from unabridged.apps.pipeline import Pipeline
 from unabridged.contracts import OverflowPolicy
 from unabridged.encoders._resolve import resolve
 from unabridged.encoders.hashing import HashingEncoder

@@ -17,15 +17,14 @@ import numpy as np
 import pytest
 from tests_mteb import evaluated, made_up, measures, prose, split_data, task_class
 
-import unabridged as ub
 from unabridged.apps.integrations.mteb_encoder import MtebEncoder
 from unabridged.apps.integrations.mteb_hub import hub
 from unabridged.apps.integrations.mteb_meta import revision_of
 from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.apps.integrations.mteb_run import row_of
-from unabridged.apps.integrations.mteb_search import MtebSearch, Pipeline, falling
+from unabridged.apps.integrations.mteb_search import MtebSearch
 from unabridged.apps.integrations.mteb_tasks import recorded
-from unabridged.apps.integrations.ranked_index import RankedIndex
+from unabridged.apps.pipeline import Pipeline
 from unabridged.contracts import Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.encoders.load import load_encoder
@@ -103,32 +102,6 @@ def test_every_query_comes_back_with_floats_that_fall_strictly_and_no_document_t
         assert all(type(value) is float for value in values)
         assert (np.diff(np.array(values, np.float32)) < 0).all()
         assert mode is Mode.BM25 or len(values) == 15
-
-
-@pytest.mark.parametrize("mode", list(Mode))
-@pytest.mark.parametrize("level", list(Level))
-def test_a_ranked_index_ranks_as_the_index_it_is_without_its_spans(tmp_path, mode, level):
-    data = split_data(13, documents=20, words=200)
-    items = [{"id": name, "text": text} for name, text in data["corpus"].items()]
-    whole = ub.build_index(items, HashingEncoder(dim=64, window=32), tmp_path / "ix")
-    ranked = RankedIndex(tmp_path / "ix", encoder=whole.encoder)
-    for k in (3, 500):
-        for filters in (None, {"id": list(data["corpus"])[:7]}):
-            asked = {"k": k, "mode": mode, "level": level, "filter": filters}
-            queries = list(data["queries"].values())
-            for a, b in zip(whole.search(queries, **asked), ranked.search(queries, **asked), strict=True):
-                assert [(hit.rank, hit.doc_id, hit.score) for hit in a] == [(h.rank, h.doc_id, h.score) for h in b]
-                assert len(a)
-
-
-def test_falling_scores_keep_what_falls_and_part_what_is_equal():
-    kept = np.array([3.0, 2.0, -1.0], np.float32)
-    assert falling(kept).tolist() == kept.tolist()
-    equal = falling(np.full(1000, 0.9, np.float32))
-    assert (np.diff(equal) < 0).all()
-    assert equal[0] == np.float32(0.9)
-    assert float(equal[-1]) == pytest.approx(0.89994, abs=1e-5)
-    assert (np.diff(falling(np.zeros(1000, np.float32))) < 0).all()
 
 
 def test_a_failing_query_is_empty_recorded_and_lowers_the_mean(tmp_path):

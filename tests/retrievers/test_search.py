@@ -181,3 +181,17 @@ def test_a_closed_index_maps_no_file_and_says_that_it_is_closed(tmp_path):
     with pytest.raises(UsageError, match="was closed"):
         opened.search_one("long text")
     opened.close()
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
+@pytest.mark.parametrize("level", ["doc", "segment", "both"])
+def test_a_ranking_alone_is_that_of_the_search_with_spans(index, mode, level):
+    queries = ["annex signed by Quetzalcoatl in Reykjavik", "word1 word2 word3"]
+    for k in (3, 500):
+        for wanted in (None, {"tag": "b"}):
+            asked = {"k": k, "mode": mode, "level": level, "filter": wanted}
+            for found, ranked in zip(index.search(queries, **asked), index.rank(queries, **asked), strict=True):
+                assert [hit.doc_id for hit in found] == list(ranked.doc_ids)
+                assert [hit.score for hit in found] == ranked.scores.tolist()
+                assert len(ranked)
+                assert ranked.timings.keys() == found.timings.keys() - {"finish_ms"}
