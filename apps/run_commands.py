@@ -66,7 +66,7 @@ def beir(  # noqa: PLR0913 - one parameter per option
     with exit_codes(output):
         from unabridged.eval.sets import read_set
 
-        system = _Options(
+        system = Options(
             name, encoder, mode, rank,
             o.given(overflow=overflow, level=level, recipe=recipe),
             o.given(
@@ -74,8 +74,8 @@ def beir(  # noqa: PLR0913 - one parameter per option
                 network=network, extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
         )  # fmt: skip
-        sets = [(read_set(folder, split, subset=subset), _evidence(folder)) for folder in folders]
-        _run(system, sets, measures, out, quiet, output)
+        sets = [(read_set(folder, split, subset=subset), evidence_in(folder)) for folder in folders]
+        run_sets(system, sets, measures, out, quiet, output)
 
 
 @evaluation.command()
@@ -107,10 +107,10 @@ def loco(  # noqa: PLR0913 - one parameter per option
 
         extension = o.extension(extend, target_tokens, None, temperature, logn, None)
         loading = o.given(max_tokens=max_tokens, device=device, network=network, extension=extension)
-        system = _Options(name, encoder, mode, rank, o.given(overflow=overflow), loading)
+        system = Options(name, encoder, mode, rank, o.given(overflow=overflow), loading)
         none: Evidence = {}
         sets = [(read_loco(queries, documents, dataset, split), none) for dataset in datasets]
-        _run(system, sets, measures, out, quiet, output)
+        run_sets(system, sets, measures, out, quiet, output)
 
 
 @evaluation.command()
@@ -176,7 +176,7 @@ def verify(
         raise SystemExit(5)
 
 
-class _Options:
+class Options:
     """The options that make a system."""
 
     def __init__(
@@ -206,7 +206,8 @@ def _word(value: object) -> str:
     return str(value.value) if isinstance(value, (Mode, Level, Method, LogN, OverflowPolicy)) else str(value)
 
 
-def _evidence(folder: Path) -> Evidence:
+def evidence_in(folder: Path) -> Evidence:
+    """The evidence that a set's folder knows; nothing where it knows none."""
     from unabridged.eval.evidence import EVIDENCE, read_evidence
 
     if not (folder / EVIDENCE).is_file():
@@ -214,8 +215,8 @@ def _evidence(folder: Path) -> Evidence:
     return {(one.query_id, one.doc_id): (one.start, one.end) for one in read_evidence(folder)}
 
 
-def _run(
-    options: _Options,
+def run_sets(
+    options: Options,
     sets: Sequence[tuple[RetrievalSet, Evidence]],
     measures: Sequence[str] | None,
     out: Path,

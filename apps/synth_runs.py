@@ -1,0 +1,126 @@
+"""``eval synth``: synthetic sets made and evaluated at once.
+
+passkey and needle are retrieval: which document has the line.  niah, vartrack and twohop are choices of context: the
+text of a sample is cut into stretches of a few sentences, these are searched with its question, and what fits an
+allowance of words is judged by the evidence and the answers in it; no language model is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unabridged.apps import options as o
+from unabridged.apps.advising import aligned, numbers
+from unabridged.apps.evaluating import evaluation
+from unabridged.apps.generating import SAMPLES, Order, Task, make
+from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.pipeline import Pipeline
+from unabridged.apps.run_commands import Name, Options, Out, Quiet, evidence_in, run_sets
+from unabridged.contracts import Encoder, Level
+from unabridged.encoders.load import load_encoder
+from unabridged.errors import UsageError
+from unabridged.eval.evidence import RECORD
+from unabridged.eval.sets import read_set
+from unabridged.eval.synth.folders import read_samples
+from unabridged.eval.synth.selection import Outcome, Selection, judged, segments, summed
+from unabridged.eval.synth.sentences import Sample
+from unabridged.manifest import fingerprint
+from unabridged.retrievers.api import build_index
+from unabridged.retrievers.result import Mode
+
+RETRIEVAL = (Task.PASSKEY, Task.NEEDLE)
+ALLOWANCE = 300
+STRETCH = 4
+
+
+@evaluation.command()
+def synth(  # noqa: PLR0913 - one parameter per option
+    task: Annotated[Task, typer.Argument(help="Retrieval: passkey, needle.  Context: niah, vartrack, twohop.")],
+    out: Out,
+    lengths: Annotated[str, typer.Option("--lengths", help="Nominal tokens, comma-separated.")] = "256,512,1024",
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
+    samples: Annotated[int, typer.Option("--samples", help="niah, vartrack, twohop: of each length.")] = SAMPLES,
+    allowance: Annotated[int, typer.Option("--allowance", help="Words of context that may be chosen.")] = ALLOWANCE,
+    stretch: Annotated[int, typer.Option("--stretch", help="Sentences that are chosen together.")] = STRETCH,
+    name: Name = None,
+    encoder: o.EncoderOption = None,
+    mode: o.ModeOption = Mode.HYBRID,
+    overflow: o.OverflowOption = None,
+    level: o.LevelOption = None,
+    max_tokens: o.MaxTokens = None,
+    overlap: o.Overlap = 0,
+    late_tokens: o.LateTokens = None,
+    extend: o.Extend = None,
+    target_tokens: o.TargetTokens = None,
+    temperature: o.Temperature = None,
+    logn: o.LogNOption = None,
+    device: o.Device = None,
+    network: o.Network = False,
+    quiet: Quiet = False,
+    output: o.OutputOption = Output.TEXT,
+) -> None:
+    """Make synthetic sets of several lengths and evaluate search on them."""
+    with exit_codes(output):
+        extension = o.extension(extend, target_tokens, None, temperature, logn, None)
+        loading = o.given(
+            max_tokens=max_tokens, overlap=overlap or None, late_tokens=late_tokens, device=device, network=network,
+            extension=extension,
+        )  # fmt: skip
+        options = Options(name, encoder, mode, Level.DOC, o.given(overflow=overflow, level=level), loading)
+        many = {} if task in RETRIEVAL else {"samples": samples}
+        order = Order(task, list(dict.fromkeys(numbers(lengths, "--lengths"))), seed, options=many)
+        folders = [_made(order, length, out / "sets") for length in order.lengths]
+        if task in RETRIEVAL:
+            run_sets(options, [(read_set(one), evidence_in(one)) for one in folders], None, out, quiet, output)
+            return
+        if allowance < 1 or stretch < 1:
+            raise UsageError(f"--allowance and --stretch must be at least 1, got {allowance} and {stretch}.")
+        model = load_encoder(encoder, **loading)
+        pipeline = Pipeline(mode, Level.DOC, options.building)
+        found = [select(read_samples(one), model, pipeline, out / "indexes", stretch, allowance) for one in folders]
+        _show(options.name, order, found, output)
+
+
+def select(
+    samples: Sequence[Sample], encoder: Encoder, pipeline: Pipeline, indexes: Path, stretch: int, allowance: int
+) -> Selection:
+    """What search chooses from each sample: stretches in the order of the ranking, as many as the allowance holds."""
+    outcomes: list[Outcome] = []
+    for sample in samples:
+        spans = segments(sample, stretch)
+        items = [{"id": str(at), "text": sample.text[first:last]} for at, (first, last) in enumerate(spans)]
+        identity = [encoder.passport.fingerprint, pipeline.as_json()["settings"], items]
+        with build_index(items, encoder, indexes / fingerprint(identity)[:24], **pipeline.building) as index:
+            ranked = index.rank([sample.question], len(items), mode=pipeline.mode)[0]
+        outcomes.append(judged(sample, [spans[int(name)] for name in ranked.doc_ids], allowance))
+    return summed(samples, outcomes, allowance)
+
+
+def _made(order: Order, length: int, out: Path) -> Path:
+    """The folder of one length; one of the same task, length, seed and number is kept."""
+    place = out / fingerprint([order.task.value, order.seed, dict(order.options)])[:12]
+    folder = order.folder(length, place)
+    return folder if (folder / RECORD).is_file() else make(order, length, place, None).folder
+
+
+def _show(name: str, order: Order, found: Sequence[Selection], output: Output) -> None:
+    rows: list[Mapping[str, Any]] = [
+        {"task": order.task.value, "length": length, "system": name, **asdict(one)}
+        for length, one in zip(order.lengths, found, strict=True)
+    ]
+    if output is Output.JSON:
+        emit({"selections": rows})
+        return
+    head = ["length", "samples", "allowance", "evidence recall", "all evidence", "answers in context"]
+    body = [
+        [f"{row['length']:,}", str(row["samples"]), f"{row['allowance']:,} words"]
+        + [f"{row[key]:.3f}" for key in ("recall", "all_evidence", "answered")]
+        for row in rows
+    ]
+    say(f"{order.task.value} by {name}")
+    say(aligned([head, *body]))

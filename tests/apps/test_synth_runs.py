@@ -1,0 +1,65 @@
+"""Synthetic sets made and evaluated by one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from unabridged.apps.cli import app
+from unabridged.apps.pipeline import Pipeline
+from unabridged.apps.synth_runs import select
+from unabridged.encoders.hashing import HashingEncoder
+from unabridged.eval.synth.niah import niah
+from unabridged.eval.synth.vartrack import vartrack
+from unabridged.retrievers.result import Mode
+
+
+def run(out: Path, *words: str) -> dict[str, Any]:
+    line = ["eval", "synth", *words, "--out", str(out), "--encoder", "hashing", "--quiet", "--output", "json"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def test_words_find_every_passkey_at_every_depth(tmp_path):
+    records = run(tmp_path, "passkey", "--lengths", "256,1024", "--mode", "bm25")["runs"]
+    assert [record["set"]["name"] for record in records] == ["passkey_256", "passkey_1024"]
+    for record in records:
+        assert record["measures"]["RR@10"]["value"] == 1.0
+        assert sum(one["queries"] for one in record["by_depth"]) == 50
+
+
+def test_the_same_line_keeps_what_it_made(tmp_path):
+    first = run(tmp_path, "needle", "--lengths", "256", "--mode", "bm25")
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert run(tmp_path, "needle", "--lengths", "256", "--mode", "bm25") == first
+    written = {path for path in made if path.stat().st_mtime_ns != made[path]}
+    assert not {path.name for path in written} & {"corpus.jsonl", "run.json", "run.trec", "manifest.json"}
+
+
+def test_one_shot_search_reaches_only_the_first_link_of_a_chain(tmp_path):
+    keys = run(tmp_path, "niah", "--lengths", "1024", "--samples", "5", "--mode", "bm25")["selections"][0]
+    chain = run(tmp_path, "vartrack", "--lengths", "1024", "--samples", "5", "--mode", "bm25")["selections"][0]
+    assert keys["recall"] == keys["all_evidence"] == keys["answered"] == 1.0
+    assert chain["recall"] <= 1 / 5 + 0.1
+    assert chain["all_evidence"] == 0.0
+
+
+def test_an_allowance_for_the_whole_text_finds_everything_and_a_tiny_one_nothing(tmp_path):
+    samples = [make(40, seed) for make in (niah, vartrack) for seed in range(2)]
+    encoder, pipeline = HashingEncoder(dim=32, window=64), Pipeline(Mode.DENSE)
+    whole = select(samples, encoder, pipeline, tmp_path, 4, 100_000)
+    none = select(samples, encoder, pipeline, tmp_path, 4, 3)
+    assert whole.recall == whole.all_evidence == whole.answered == 1.0
+    assert none.recall == none.answered == 0.0
+
+
+@pytest.mark.parametrize("words", [["--allowance", "0"], ["--stretch", "0"], ["--samples", "0"]])
+def test_numbers_below_one_are_refused(tmp_path, words):
+    line = ["eval", "synth", "niah", "--lengths", "512", *words, "--out", str(tmp_path), "--encoder", "hashing"]
+    assert CliRunner().invoke(app, line).exit_code == 2
