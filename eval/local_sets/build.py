@@ -11,9 +11,11 @@ from unabridged.corpora import ListCorpus
 from unabridged.errors import CorpusError, UsageError
 from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled, facts
 from unabridged.eval.evidence import RECORD, read_record, write_set
+from unabridged.eval.local_sets.books import books
 from unabridged.eval.local_sets.documentation import aafaq, pgdoc, pydoc
 from unabridged.eval.local_sets.draft import LocalSet
 from unabridged.eval.local_sets.encyclopedia import gensimwiki
+from unabridged.eval.local_sets.longcode import longcode
 from unabridged.eval.local_sets.manuals import manpages, perldoc
 from unabridged.eval.local_sets.pythoncode import stdlibcode, stdlibmod
 from unabridged.eval.sets import read_beir
@@ -21,7 +23,8 @@ from unabridged.eval.sets import read_beir
 PACKAGES = "packages"
 """The folder of packages beside the sets, where no other is named."""
 BUILDERS: dict[str, Callable[[Path], LocalSet]] = {
-    built.__name__: built for built in (aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc)
+    built.__name__: built
+    for built in (aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode)
 }
 
 

