@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from unabridged.apps.plots import markdown
 from unabridged.apps.runs import QUERIES, RECORD, Record, read_record
-from unabridged.errors import CorpusError, MissingFile
+from unabridged.errors import CorpusError, MissingFile, UsageError, ValidationError
 from unabridged.eval.significance import holm, randomization_p
+from unabridged.manifest import fingerprint
 
 Table: TypeAlias = list[list[str]]
 """Rows of cells; the first is the head."""
@@ -52,7 +53,7 @@ def collect(out: Path) -> list[Entry]:
 
     Raises:
         MissingFile: there is none.
-        ValidationError: a record is damaged.
+        ValidationError: a record or its values are damaged.
     """
     paths = sorted(out.rglob(RECORD)) if out.is_dir() else []
     if not paths:
@@ -62,11 +63,18 @@ def collect(out: Path) -> list[Entry]:
     found = []
     for path in paths:
         record = read_record(path)
-        rows = [json.loads(line) for line in (path.parent / QUERIES).read_text(encoding="utf-8").splitlines()]
-        found.append(
-            Entry(path.parent, record, {row["query"]: float(row["values"][record["primary"]]) for row in rows})
-        )
+        found.append(Entry(path.parent, record, _values(path.with_name(QUERIES), record["primary"])))
     return found
+
+
+def _values(path: Path, measure: str) -> dict[str, float]:
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {row["query"]: float(row["values"][measure]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValidationError(
+            f"{path} does not have the values of a run ({error!r}); remove {RECORD} beside it and run again."
+        ) from error
 
 
 class Board:
@@ -77,10 +85,12 @@ class Board:
         self.systems = list(dict.fromkeys(entry.system for entry in entries))
         self.sets = list(dict.fromkeys(entry.set for entry in entries))
         self._cells = {(entry.system, entry.set): entry for entry in entries}
-        for name in self.sets:
-            revisions = {entry.record["set"]["revision"] for entry in entries if entry.set == name}
-            if len(revisions) > 1:
-                raise CorpusError(f"The runs on {name} are of {len(revisions)} different contents; run them again.")
+        _check(entries)
+
+    def check_baseline(self, name: str | None) -> None:
+        """:class:`UsageError` if ``name`` is no system of this board."""
+        if name is not None and name not in self.systems:
+            raise UsageError(f"there is no system {name!r} to compare with; there are {', '.join(self.systems)}.")
 
     def ordered(self, systems: Sequence[str], sets: Sequence[str]) -> Board:
         """The same with named systems and sets first, in that order."""
@@ -112,6 +122,45 @@ class Board:
         shared = sorted(a.values.keys() & b.values.keys())
         left, right = (np.array([entry.values[query] for query in shared]) for entry in (a, b))
         return left - right, randomization_p(left, right)
+
+
+def _check(entries: Sequence[Entry]) -> None:
+    """Refuses what would put unlike numbers side by side."""
+    seen: dict[tuple[str, str], Path] = {}
+    for entry in entries:
+        first = seen.setdefault((entry.system, entry.set), entry.folder)
+        if first != entry.folder:
+            raise CorpusError(
+                f"{entry.system} on {entry.set} is there twice, in {first} and in {entry.folder}; move one away."
+            )
+    _alike(
+        entries,
+        lambda one: one.set,
+        lambda one: one.record["set"]["revision"],
+        "The runs on {} are of {} different contents",
+    )
+    _alike(
+        entries,
+        lambda one: one.system,
+        _made,
+        "The runs of {} are of {} different systems (encoder, settings or scoring)",
+    )
+    _alike(entries, lambda _: "", lambda one: one.measure, "The runs{} have {} different first measures (-m)")
+
+
+def _alike(entries: Sequence[Entry], key: Callable[[Entry], str], fact: Callable[[Entry], str], said: str) -> None:
+    found: dict[str, set[str]] = {}
+    for entry in entries:
+        found.setdefault(key(entry), set()).add(fact(entry))
+    for name, facts in found.items():
+        if len(facts) > 1:
+            raise CorpusError(f"{said.format(name, len(facts))}; run them again alike, or under names of their own.")
+
+
+def _made(entry: Entry) -> str:
+    """What the system of a run is besides its name; versions and paths may differ."""
+    system = entry.record["system"]
+    return fingerprint([system["encoder"]["fingerprint"], system["encoder"]["window"], system["pipeline"]])
 
 
 def scores(board: Board, measure: str) -> Table:
@@ -227,9 +276,14 @@ def winners(board: Board) -> list[str]:
         apart = "" if found[1] < MARKED else ", which this set cannot tell from chance"
         lines.append(
             f"- **{name}**: {ranked[0]} is best, {100 * float(found[0].mean()):.1f} above {ranked[1]} "
-            f"(p = {found[1]:.3f}{apart})."
+            f"(p {_p(found[1])}{apart})."
         )
     return lines
+
+
+def _p(value: float) -> str:
+    """No p is 0."""
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def table(rows: Sequence[str], columns: Sequence[str], shown: Callable[[str, str], str]) -> Table:

@@ -120,7 +120,9 @@ def report(runs: Runs, baseline: Baseline = None, output: o.OutputOption = Outpu
         from unabridged.apps.leaderboard import Board, collect
         from unabridged.apps.reporting import write_report
 
-        path = write_report(Board(collect(runs)), runs, baseline)
+        board = Board(collect(runs))
+        board.check_baseline(baseline)
+        path = write_report(board, runs, baseline)
         emit({"report": str(path)}) if output is Output.JSON else say(f"{path}: open it in a browser")
 
 
@@ -136,7 +138,9 @@ def leaderboard(
         from unabridged.apps.leaderboard import Board, collect, render
         from unabridged.files import write_atomic
 
-        page = render(Board(collect(runs)), baseline, "unabridged eval leaderboard")
+        board = Board(collect(runs))
+        board.check_baseline(baseline)
+        page = render(board, baseline, "unabridged eval leaderboard")
         if out is not None:
             write_atomic(out, page.encode())
         if output is Output.JSON:

@@ -9,54 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests_runs import evidence_of, passkeys, place, run, system
 from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
 from unabridged.apps.leaderboard import Board, Entry, collect, differences, render, scores, winners
-from unabridged.apps.pipeline import Pipeline
 from unabridged.apps.reporting import length_by_depth, write_report
-from unabridged.apps.runs import Record, System, read_record, run_system
+from unabridged.apps.runs import read_record
 from unabridged.apps.verifying import same_ranking, verify_run
 from unabridged.contracts import Document
 from unabridged.corpora import Query
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.errors import CorpusError, ManifestMismatch, MissingFile, ValidationError
 from unabridged.eval.measures import evaluate
-from unabridged.eval.sets import RetrievalSet, facts
+from unabridged.eval.sets import RetrievalSet
 from unabridged.eval.synth.passkey import passkey
 from unabridged.eval.trec import read_run
 from unabridged.retrievers.result import Mode
 
 CHROMIUM = next((path for name in ("chromium", "google-chrome", "chrome") if (path := shutil.which(name))), None)
-
-
-def passkeys(length: int = 512, documents: int = 24, queries: int = 12) -> RetrievalSet:
-    """A set whose evidence is known."""
-    made = passkey(length, 0, documents=documents, queries=queries)
-    asked = tuple(Query(name, text) for name, text in made.queries)
-    qrels = {name: {made.documents[row].id: 1} for (name, _), row in zip(made.queries, made.relevant, strict=True)}
-    return RetrievalSet(f"passkey{length}", made.documents, asked, qrels)  # type: ignore[arg-type]
-
-
-def evidence_of(length: int = 512, documents: int = 24, queries: int = 12) -> dict[tuple[str, str], tuple[int, int]]:
-    made = passkey(length, 0, documents=documents, queries=queries)
-    return {
-        (name, made.documents[row].id): (made.records[row].start, made.records[row].end)
-        for (name, _), row in zip(made.queries, made.relevant, strict=True)
-    }
-
-
-def system(mode: Mode = Mode.HYBRID, window: int = 64, name: str | None = None) -> System:
-    return System(name or f"hashing {mode.value}", HashingEncoder(dim=64, window=window), Pipeline(mode))
-
-
-def run(out: Path, what: System, whole: RetrievalSet | None = None, **options: object) -> Record:
-    whole = whole or passkeys()
-    return run_system(whole, facts(whole), what, out, **options)  # type: ignore[arg-type]
-
-
-def place(out: Path, name: str = "hashing_hybrid", of: str = "passkey512") -> Path:
-    return out / "runs" / of / name / "run.json"
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +177,8 @@ def test_tables_say_what_the_records_say(board_folder: Path) -> None:
 
 
 def made_up(name: str, set_: str, values: list[float]) -> Entry:
-    record = {"system": {"name": name}, "set": {"name": set_, "revision": "r"}, "primary": "nDCG@10"}
+    what = {"name": name, "encoder": {"fingerprint": "f", "window": 64}, "pipeline": {}}
+    record = {"system": what, "set": {"name": set_, "revision": "r"}, "primary": "nDCG@10"}
     return Entry(Path(name), record, {str(at): value for at, value in enumerate(values)})
 
 
