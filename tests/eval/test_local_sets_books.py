@@ -87,6 +87,15 @@ def ways(text):
                     yield " ".join(parts[start:end])
 
 
+@pytest.mark.parametrize(("words", "taken"), [(LEAST - 1, False), (LEAST, True), (MOST, True), (MOST + 1, False)])
+def test_a_passage_has_from_25_to_45_words_and_a_sentence_on_each_side(words, taken):
+    asked = sentence("asked", words)
+    for text in ([asked], [asked, sentence("last")], [sentence("first"), asked]):
+        assert cut(text, random.Random(0)) is None, "nothing stands on one side"
+    made = cut([sentence("first"), asked, sentence("last")], random.Random(0))
+    assert (made is not None and made.passage == asked) is taken
+
+
 def test_a_passage_that_the_text_repeats_is_not_taken():
     again = sentence("again", 30)
     assert cut([sentence("first"), again, sentence("between"), again, sentence("last")], random.Random(0)) is None
