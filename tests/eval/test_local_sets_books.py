@@ -90,7 +90,9 @@ def ways(text):
 @pytest.mark.parametrize(("words", "taken"), [(LEAST - 1, False), (LEAST, True), (MOST, True), (MOST + 1, False)])
 def test_a_passage_has_from_25_to_45_words_and_a_sentence_on_each_side(words, taken):
     asked = sentence("asked", words)
-    for text in ([asked], [asked, sentence("last")], [sentence("first"), asked]):
+    halves = f"{sentence('a', words // 2)} {sentence('b', words - words // 2)}"
+    edge = [f"{sentence('first')} {halves}"], [f"{halves} {sentence('last')}"]
+    for text in ([asked], [asked, sentence("last")], [sentence("first"), asked], *edge):
         assert cut(text, random.Random(0)) is None, "nothing stands on one side"
     made = cut([sentence("first"), asked, sentence("last")], random.Random(0))
     assert (made is not None and made.passage == asked) is taken
