@@ -78,8 +78,7 @@ def run_tasks(model: Any, tasks: Sequence[Any], out: Path, records: Records) -> 
     errors: dict[str, UnabridgedError] = {}
     for task in tasks:
         name = task.metadata.name
-        _drop_torn(cache.get_task_result_path(name, meta))
-        _drop_torn(predictions / f"{name}_predictions.json")
+        _drop_stale(cache.get_task_result_path(name, meta), predictions / f"{name}_predictions.json", task)
         try:
             result = mteb.evaluate(
                 model,
@@ -103,7 +102,7 @@ def row_of(task: Any, split: str, scores: Mapping[str, Any], records: Records) -
     """A split's score from mteb, with what the records know of it."""
     subset = str(scores["hf_subset"])
     facts = records.of(Split(task.metadata.name, split, subset))
-    low, high = interval(list(facts.get("per_query", {}).values()))
+    low, high = interval([value for _, value in sorted(facts.get("per_query", {}).items())])
     return Row(
         task=task.metadata.name,
         split=split,
@@ -182,10 +181,23 @@ def _share(facts: Mapping[str, Any], part: str, whole: str) -> float | None:
     return facts[part] / facts[whole] if facts.get(whole) and part in facts else None
 
 
-def _drop_torn(path: Path) -> None:
-    """Removes a file that was being written when a run was killed: what it held is evaluated again."""
-    if path.is_file():
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            path.unlink()
+def _drop_stale(result: Path, predictions: Path, task: Any) -> None:
+    """Removes what a kill left half written, and the result of other data of the same name: it is evaluated again.
+
+    mteb finds a result by task and model alone; its file says which revision of the data it is of.
+    """
+    _drop_torn(predictions)
+    if _drop_torn(result) and json.loads(result.read_bytes()).get("dataset_revision") != task.metadata.revision:
+        result.unlink()
+        predictions.unlink(missing_ok=True)
+
+
+def _drop_torn(path: Path) -> bool:
+    """Whether there is a whole file; a torn one is removed."""
+    if not path.is_file():
+        return False
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        path.unlink()
+        return False
