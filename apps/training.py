@@ -41,9 +41,9 @@ def positions(  # noqa: PLR0913 - one parameter per option
     out: Out,
     target_tokens: Annotated[int, typer.Option("--target-tokens", help="How far the model shall read.")],
     encoder: o.EncoderOption = None,
-    epochs: Epochs = 3,
-    lr: Rate = 0.0005,
-    batch_tokens: BatchTokens = 2048,
+    epochs: Epochs = 1,
+    lr: Rate = 0.004,
+    batch_tokens: BatchTokens = 8192,
     seed: Seed = 0,
     network: o.Network = False,
     format: o.Format = None,  # noqa: A002 - the name of the option
@@ -53,7 +53,7 @@ def positions(  # noqa: PLR0913 - one parameter per option
     quiet: Quiet = False,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
-    """Learn positions beyond the trained ones from short texts; the model and its short vectors stay as they are."""
+    """Learn positions beyond the trained ones from your texts; the model and its short vectors stay as they are."""
     with exit_codes(output):
         from unabridged.training.loop import Schedule
         from unabridged.training.tuned_positions import Tuning, position_task

@@ -90,7 +90,7 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
         (work / "folder").replace(out)
     shutil.rmtree(work)
     tenth = max(1, len(losses) // 10)
-    tokens = int(task.pieces.lengths.sum()) * schedule.epochs
+    tokens = sum(task.tokens(rows) for epoch in range(schedule.epochs) for rows in task.batches(epoch))
     ends = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
     return Report(out, len(task.pieces), tokens, len(losses), *ends)
 

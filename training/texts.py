@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -47,18 +46,14 @@ class Pieces:
         """The pieces ``rows`` in that order."""
         return self._joined([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows.tolist()])
 
-    def spans(self, shortest: int, longest: int, chance: np.random.Generator) -> Pieces:
-        """One stretch of own tokens of each piece, between the same special tokens; the whole of a shorter piece.
+    def own(self, row: int) -> Ids:
+        """The tokens of piece ``row`` without the special ones."""
+        return self.ids[self.offsets[row] + self.lead : self.offsets[row + 1] - self.tail]
 
-        Its length is drawn evenly from ``shortest`` to ``longest``, then its place.
-        """
-        parts = []
-        for start, end in pairwise(self.offsets.tolist()):
-            first, last = start + self.lead, end - self.tail
-            size = min(last - first, int(chance.integers(shortest, longest + 1)))
-            at = first + int(chance.integers(0, last - first - size + 1))
-            parts.append(np.concatenate((self.ids[start:first], self.ids[at : at + size], self.ids[last:end])))
-        return self._joined(parts)
+    def framed(self, parts: Sequence[Ids]) -> Pieces:
+        """``parts``, own tokens each, between the special tokens of these pieces."""
+        before, after = self.ids[: self.lead], self.ids[len(self.ids) - self.tail :]
+        return self._joined([np.concatenate((before, part, after)) for part in parts])
 
     def _joined(self, parts: Sequence[Ids]) -> Pieces:
         ends = np.cumsum([0, *map(len, parts)]).astype(np.int64)
@@ -89,10 +84,12 @@ def check_draws(batch_tokens: int, seed: int) -> None:
         )
 
 
-def cut(documents: Iterable[Document | Failure], tokenizer: Tokenizer, longest: int, seed: int) -> Pieces:
+def cut(
+    documents: Iterable[Document | Failure], tokenizer: Tokenizer, longest: int, seed: int, shortest: int = SHORTEST
+) -> Pieces:
     """Every document's tokens in pieces side by side, each between the special tokens.
 
-    The own tokens of a piece number from :data:`SHORTEST` to ``longest`` less the special ones, drawn evenly in log
+    The own tokens of a piece number from ``shortest`` to ``longest`` less the special ones, drawn evenly in log
     length, so that a batch of many short texts is as frequent as one of few long ones.  ``longest`` counts special
     tokens.  :class:`CorpusError` if there is no text at all.
     """
@@ -107,7 +104,7 @@ def cut(documents: Iterable[Document | Failure], tokenizer: Tokenizer, longest: 
         ids = tokenizer.encode([document.source])[0].ids
         start = 0
         while start < len(ids):
-            low = min(SHORTEST, room)
+            low = min(shortest, room)
             end = min(len(ids), start + int(np.exp(chance.uniform(np.log(low), np.log(room + 1)))))
             parts += (before, ids[start:end], after)
             lengths.append(len(before) + end - start + len(after))

@@ -7,17 +7,15 @@ rows because each gets its positions from a random start, ``u, u + 1, ...`` with
 for every text and epoch (PoSE, Zhu et al. 2023, arXiv 2309.10400).  A long text is then read with the rows 0, 1, ...,
 a short one with the anchors 0, s, 2s, ...
 
-**What is learned.**  The authors fine-tune with labelled pairs of queries and passages.  Here no labels are needed.
-The frozen model at its ordinary positions is the teacher, and wherever in the long matrix a text stands
+**What is learned.**  The authors fine-tune with labelled pairs of queries and passages, on texts of up to Lo tokens.
+Here no labels are needed, and texts are as long as the matrix: the frozen model at its ordinary positions reads
+stretches of the corpus, and each has to find the long text that it was put into, among texts that are equal but for
+their stretch (:mod:`unabridged.training.needles`).  Texts beyond Lo mostly stand where they will be read, from row 0.
 
-- a stretch of 8 to 32 of its tokens, as the teacher reads it alone, must find the text among those of the batch
-  (InfoNCE; the inverse cloze task, Lee et al. 2019, arXiv 1906.00300): vectors keep what is said in one place only;
-- its states, token by token, and its vector stay near the teacher's (cosine distance).
-
-The second part alone brought vectors nearer to the teacher's and passkeys of 1,024 and 2,048 tokens down (0.90 to
-0.84, 0.37 to 0.23): the teacher's own vectors of its longest texts hardly show a single line.  With the first part the
-loss falls, but the passkey curve of the embedded model after one short epoch is still not above plain interpolation
-(``benchmarks/results/tuned_positions_cpu.md``).
+An earlier form kept the vectors of short texts, wherever they stood, near the teacher's.  Vectors came nearer and
+passkeys got worse (accuracy at 1,024 tokens 0.18 to 0.14): the teacher's own vectors of long texts hardly show a
+single line, and weigh it by where it stands.  130 steps of this form, a million tokens of fourteen speeches, brought
+the embedded model from 0.18 / 0.38 / 0.10 at 1,024 / 2,048 / 4,096 tokens to 0.78 / 0.32 / 0.20.
 
 Letters::
 
@@ -45,7 +43,8 @@ from unabridged.encoders.methods import Positions
 from unabridged.encoders.pooling import pool
 from unabridged.encoders.positions import ratio
 from unabridged.errors import UsageError
-from unabridged.training.losses import cosine_distance, info_nce
+from unabridged.training.losses import info_nce
+from unabridged.training.needles import draw, texts_in
 from unabridged.training.texts import Pieces, check_draws, cut
 from unabridged.training.tuned_folder import write_tuned
 
@@ -55,10 +54,9 @@ if TYPE_CHECKING:
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")
 """Model types whose code in transformers looks its positions up in ``embeddings.position_embeddings`` and takes
 ``position_ids``."""
-WEIGHTS: Mapping[str, float] = {"spans": 1.0, "states": 1.0, "vectors": 1.0}
-"""Of the parts of the loss."""
-SPAN_TOKENS = (8, 32)
-"""Shortest and longest stretch that has to find its text: a question's length."""
+AT_ZERO = 0.7
+"""Share of the batches of texts beyond Lo that stand at row 0; the others stand anywhere, all at one place."""
+BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,8 @@ class Tuning:
 
     target_tokens: int
     """Lt, rounded up to whole multiples of the trained length."""
-    batch_tokens: int = 2048
+    batch_tokens: int = BATCH_TOKENS
+    """Of a batch; a text of which fewer than four fit is still taken four times."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -153,12 +152,13 @@ def position_task(folder: ModelFolder, documents: Iterable[Document | Failure], 
         UsageError: the model cannot be tuned, or not to this length.
         CorpusError: no text.
     """
-    tuning.scale(folder)
-    return PositionTask(folder, cut(documents, Tokenizer(folder), int(folder.limit or 0), tuning.seed), tuning)
+    target = tuning.scale(folder) * int(folder.limit or 0)
+    shortest = int(folder.limit or 0) // 2  # shorter ones are read with the anchors alone
+    return PositionTask(folder, cut(documents, Tokenizer(folder), target, tuning.seed, shortest), tuning)
 
 
 class PositionTask:
-    """Satisfies :class:`unabridged.training.made.FolderTask`: the new rows, and texts at random positions."""
+    """Satisfies :class:`unabridged.training.made.FolderTask`: new rows, and long texts that differ in one line."""
 
     def __init__(self, folder: ModelFolder, pieces: Pieces, tuning: Tuning) -> None:
         self._folder = folder
@@ -196,32 +196,37 @@ class PositionTask:
         return rows
 
     def batches(self, epoch: int) -> list[Rows]:
-        """The pieces, alike in length within a batch."""
+        """Each piece alone, in an order drawn anew: it is the haystack of a whole batch."""
         chance = np.random.default_rng([self._tuning.seed, 1, epoch])
-        return self.pieces.batches(self._tuning.batch_tokens, chance)
+        return list(chance.permutation(len(self.pieces))[:, None])
 
     def tokens(self, rows: Rows) -> int:
-        """Tokens of a batch, padding excluded."""
-        return int(self.pieces.lengths[rows].sum())
+        """Tokens of a batch's texts."""
+        long = int(self.pieces.lengths[rows[0]])
+        return long * texts_in(long, self._tuning.batch_tokens)
 
     def loss(self, epoch: int, number: int, rows: Rows) -> torch.Tensor:
-        """How far the texts come out elsewhere from what they are at their ordinary positions."""
+        """How badly stretches, read alone, find the long text that they stand in."""
         import torch
 
-        pieces = self.pieces.take(rows)
         chance = np.random.default_rng([self._tuning.seed, 2, epoch, number])
-        starts = random_starts(pieces.lengths, self._target, chance)
-        spans = pieces.spans(*SPAN_TOKENS, chance)
+        row = int(rows[0])
+        count = texts_in(int(self.pieces.lengths[row]), self._tuning.batch_tokens)
+        needles = draw(self.pieces, row, count, chance)
         with torch.no_grad():
-            wanted = self._states(pieces, np.zeros_like(starts), trained=True)
-            asked = pool(self._states(spans, np.zeros_like(starts), trained=True), spans.offsets, self._folder.pooling)
-        found = self._states(pieces, starts, trained=False)
-        vectors = [pool(states, pieces.offsets, self._folder.pooling) for states in (found, wanted)]
-        return (
-            WEIGHTS["spans"] * info_nce(asked, vectors[0])
-            + WEIGHTS["states"] * cosine_distance(found, wanted)
-            + WEIGHTS["vectors"] * cosine_distance(vectors[0], vectors[1])
-        )
+            read = self._states(needles.asked, np.zeros(count, np.int64), trained=True)
+            asked = pool(read, needles.asked.offsets, self._folder.pooling)
+        found = self._states(needles.texts, self._starts(needles.texts.lengths, chance), trained=False)
+        vectors = pool(found, needles.texts.offsets, self._folder.pooling)
+        return info_nce(asked, vectors)
+
+    def _starts(self, lengths: Rows, chance: np.random.Generator) -> Rows:
+        """Where texts stand: short ones anywhere, each by itself; longer ones all at one place, mostly at 0."""
+        if int(lengths[0]) <= int(self._folder.limit or 0):
+            return random_starts(lengths, self._target, chance)
+        if chance.random() < AT_ZERO:
+            return np.zeros_like(lengths)
+        return np.full_like(lengths, random_starts(lengths[:1], self._target, chance)[0])
 
     def write(self, work: Path) -> None:
         """The model folder with the matrix as it is now, in ``work / "folder"``."""

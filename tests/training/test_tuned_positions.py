@@ -15,9 +15,9 @@ from unabridged.files import check_free
 from unabridged.training.loop import Checkpoint, Schedule, fit
 from unabridged.training.losses import cosine_distance, info_nce
 from unabridged.training.made import train_folder
-from unabridged.training.texts import cut
+from unabridged.training.needles import draw
+from unabridged.training.texts import Pieces, cut
 from unabridged.training.tuned_positions import (
-    PositionTask,
     Tuning,
     position_task,
     random_starts,
@@ -27,7 +27,7 @@ from unabridged.training.tuned_positions import (
 
 MATRIX = "embeddings.position_embeddings.weight"
 SCHEDULE = Schedule(epochs=2, lr=0.02, warmup_steps=2, weight_decay=0.1, checkpoint_steps=3)
-TUNING = Tuning(256, batch_tokens=512, seed=3)
+TUNING = Tuning(256, batch_tokens=256, seed=3)
 WORDS = ["the", "cat", "sat", "on", "mat", "query", "passage", "long", "document"]
 
 
@@ -119,16 +119,15 @@ def test_a_long_text_gets_the_vector_of_the_model_in_transformers_with_rows_in_o
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
-def test_texts_at_places_that_were_not_trained_on_come_nearer_to_what_they_are_at_ordinary_ones(bert_folder, tmp_path):
-    folder = read_folder(bert_folder)
-    task = PositionTask(folder, cut(corpus(), Tokenizer(folder), 64, 0), TUNING)
+def test_stretches_find_the_texts_they_stand_in_better_than_before(bert_folder, tmp_path):
+    task = position_task(read_folder(bert_folder), corpus(), TUNING)
     fresh = [(99, number, rows) for number, rows in enumerate(task.batches(99))]
 
     def mean():
         return sum(task.loss(*batch).item() for batch in fresh) / len(fresh)
 
     before = mean()
-    fit(task, Schedule(epochs=20, lr=0.1, warmup_steps=2), Checkpoint(tmp_path / "file", {}))
+    fit(task, Schedule(epochs=4, lr=0.1, warmup_steps=2), Checkpoint(tmp_path / "file", {}))
     assert mean() < 0.9 * before
 
 
@@ -140,8 +139,7 @@ def test_the_report_counts_texts_tokens_and_steps(tuned):
 
 
 def test_the_gradient_reaches_the_new_rows_and_nothing_else(bert_folder):
-    folder = read_folder(bert_folder)
-    task = PositionTask(folder, cut(corpus(), Tokenizer(folder), 64, 0), TUNING)
+    task = position_task(read_folder(bert_folder), corpus(), TUNING)
     task.loss(0, 0, task.batches(0)[0]).backward()
     model, rows, trained = task._parts
     assert task.parameters["new"].grad.abs().sum() > 0
@@ -156,7 +154,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others(bert_f
     folder = read_folder(bert_folder)
     tune_positions(folder, corpus(), tmp_path / "again", TUNING, SCHEDULE)
     assert matrix(tmp_path / "again").tobytes() == matrix(tuned[0]).tobytes()
-    tune_positions(folder, corpus(), tmp_path / "other", Tuning(256, 512, seed=4), SCHEDULE)
+    tune_positions(folder, corpus(), tmp_path / "other", Tuning(256, 256, seed=4), SCHEDULE)
     assert matrix(tmp_path / "other").tobytes() != matrix(tuned[0]).tobytes()
 
 
@@ -222,21 +220,58 @@ def test_pieces_partition_each_document_and_fit_the_trained_length(bert_folder):
     )
 
 
-def test_a_span_is_a_stretch_of_its_piece_between_the_same_special_tokens(bert_folder):
-    pieces = cut(corpus(3), Tokenizer(read_folder(bert_folder)), 64, 5)
-    spans = pieces.spans(4, 9, np.random.default_rng(0))
-    sizes, places = set(), set()
-    for (a, b), (c, d) in zip(pairwise(pieces.offsets), pairwise(spans.offsets), strict=True):
-        whole, span = pieces.ids[a:b].tolist(), spans.ids[c:d].tolist()
-        assert (span[0], span[-1]) == (whole[0], whole[-1]) == (2, 3)
-        size = len(span) - 2
-        at = [i for i in range(1, len(whole) - size) if whole[i : i + size] == span[1:-1]]
-        assert at
-        assert size == len(whole) - 2 or 4 <= size <= 9
-        sizes.add(size)
-        places.add(at[0])
-    assert {4, 9} <= sizes
-    assert len(places) > 5
+def numbered(sizes, first=10):
+    """Pieces in which no own token occurs twice, between 2 and 3."""
+    ends = np.cumsum([0, *sizes]) + first
+    parts = [np.array([2, *range(a, b), 3], np.int32) for a, b in pairwise(ends.tolist())]
+    return Pieces(np.concatenate(parts), np.cumsum([0, *map(len, parts)]).astype(np.int64))
+
+
+def own_tokens(pieces):
+    return [pieces.own(row).tolist() for row in range(len(pieces))]
+
+
+@pytest.mark.parametrize("size", [1, 2, 30, 300, 1100])
+def test_texts_of_a_batch_are_one_haystack_but_for_their_stretches(size):
+    pieces = numbered([size, *[45] * 400])
+    repeated = checked = 0
+    for seed in range(24):
+        needles = draw(pieces, 0, 5, np.random.default_rng(seed))
+        texts, asked = own_tokens(needles.texts), own_tokens(needles.asked)
+        if min(map(min, asked)) < 10 + size:
+            continue  # a stretch of the haystack itself could be taken for its place there
+        checked += 1
+        assert all(len(text) == size for text in texts)
+        rests = []
+        for text, stretch in zip(texts, asked, strict=True):
+            place = next(at for at in range(size) if text[at : at + len(stretch)] == stretch)
+            rests.append(text[:place] + text[place + len(stretch) :])
+        longest = max(rests, key=len)
+        assert all(rest == longest[: len(rest)] for rest in rests)
+        assert sum(map(len, rests)) >= 5 * (size // 2) or size == 1
+        repeated += len(set(longest)) < len(longest)
+    assert checked > 10
+    assert size < 100 or 0 < repeated < checked  # both kinds of haystack occur
+
+
+def test_stretches_come_from_everywhere_and_have_a_question_s_length():
+    pieces = numbered([300, 500, 40])
+    asked = [one for seed in range(60) for one in own_tokens(draw(pieces, 0, 4, np.random.default_rng(seed)).asked)]
+    assert {len(one) for one in asked} <= set(range(12, 40))
+    assert len({len(one) for one in asked}) > 15
+    assert min(one[0] for one in asked) < 100
+    assert max(one[0] for one in asked) > 800
+
+
+def test_long_texts_mostly_stand_at_row_0_and_short_ones_anywhere(bert_folder):
+    task = position_task(read_folder(bert_folder), corpus(), TUNING)
+    long = [task._starts(np.full(4, 100), np.random.default_rng(seed)).tolist() for seed in range(200)]
+    assert all(len(set(starts)) == 1 for starts in long)
+    at_zero = sum(starts[0] == 0 for starts in long)
+    assert 110 < at_zero < 170
+    assert max(starts[0] for starts in long) > 100
+    short = [task._starts(np.full(4, 60), np.random.default_rng(seed)).tolist() for seed in range(20)]
+    assert max(len(set(starts)) for starts in short) == 4
 
 
 def test_info_nce_is_the_hand_written_softmax_and_cosine_distance_the_hand_written_mean():
