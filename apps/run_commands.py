@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from unabridged.apps import options as o
+from unabridged.apps.advising import words
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.contracts import Level, OverflowPolicy
@@ -29,6 +31,7 @@ Rank: TypeAlias = Annotated[Level, typer.Option("--rank", help="What is ranked: 
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 Runs: TypeAlias = Annotated[Path, typer.Argument(help="A folder that evaluations wrote into.")]
 Baseline: TypeAlias = Annotated[str | None, typer.Option("--baseline", help="The system that others are held against.")]
+TEST = "test"
 DOCUMENTS = 16
 QUERIES = 32
 
@@ -37,7 +40,7 @@ QUERIES = 32
 def beir(  # noqa: PLR0913 - one parameter per option
     folders: Annotated[list[Path], typer.Argument(help="Folders of BEIR's layout or the hub's (CoIR, MLDR, ...).")],
     out: Out,
-    split: Annotated[str, typer.Option("--split", help="The judgements to use.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="The judgements to use.")] = TEST,
     subset: Annotated[
         str | None, typer.Option("--subset", help="One of several sets in a folder, as a language.")
     ] = None,
@@ -74,7 +77,7 @@ def beir(  # noqa: PLR0913 - one parameter per option
                 network=network, extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
         )  # fmt: skip
-        sets = [(read_set(folder, split, subset=subset), evidence_in(folder)) for folder in folders]
+        sets = [(named(read_set(folder, split, subset=subset), split), evidence_in(folder)) for folder in folders]
         run_sets(system, sets, measures, out, quiet, output)
 
 
@@ -202,8 +205,8 @@ class Options:
         given |= given.pop("extension", None) or {}
         if self.rank is not Level.DOC:
             given["rank"] = self.rank
-        words = [f"{key}={_word(value)}" for key, value in given.items()]
-        return "-".join([model, self.mode.value, *words])
+        said = [f"{key}={_word(value)}" for key, value in given.items()]
+        return "-".join([model, self.mode.value, *said])
 
 
 def _word(value: object) -> str:
@@ -219,6 +222,11 @@ def evidence_in(folder: Path) -> Evidence:
     return {(one.query_id, one.doc_id): (one.start, one.end) for one in read_evidence(folder)}
 
 
+def named(whole: RetrievalSet, split: str) -> RetrievalSet:
+    """The set, named with its split unless that is test, so that its run takes no other split's place."""
+    return whole if split == TEST else replace(whole, name=f"{whole.name}.{split}")
+
+
 def run_sets(
     options: Options,
     sets: Sequence[tuple[RetrievalSet, Evidence]],
@@ -230,12 +238,16 @@ def run_sets(
     """Runs the sets one after another and prints the records; exits with 7 when queries or documents failed."""
     from unabridged.apps.pipeline import Pipeline
     from unabridged.apps.progress import progress
-    from unabridged.apps.runs import MEASURES, System, run_system
+    from unabridged.apps.runs import MEASURES, System, file_name, run_system
     from unabridged.encoders.load import load_encoder
     from unabridged.eval.measures import Measure
     from unabridged.eval.sets import facts
 
-    wanted = [str(Measure.parse(one)) for one in measures or MEASURES]
+    wanted = list(dict.fromkeys(str(Measure.parse(word)) for text in measures or MEASURES for word in words(text)))
+    places = [file_name(whole.name) for whole, _ in sets]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two sets are called {twice}, and one run would replace the other: use an --out for each.")
     pipeline = Pipeline(options.mode, options.rank, options.building)
     system = System(options.name, load_encoder(options.encoder, **options.loading), pipeline)
     records = []
@@ -276,9 +288,19 @@ def describe(record: Record) -> str:
         lines.append(
             f"    depth {one['from']:.1f} to {one['to']:.1f}: {one[record['primary']]:.4f} ({one['queries']:,})"
         )
+    return "\n".join([*lines, *_notes(record)])
+
+
+def _notes(record: Record) -> list[str]:
+    """What to know before believing a score."""
+    said = (
+        (record["set"].get("unknown_documents"), "judged documents are not in the corpus: no run can find them"),
+        (record["set"].get("queries_without_judgement"), "queries have no judgement and are left out"),
+        (record["coverage"].get("empty"), "documents are empty"),
+        (record["coverage"]["failed"], "documents failed: see failed.jsonl of the index"),
+    )
+    lines = [f"  {count:,} {what}" for count, what in said if count]
     if record["missing"]:
-        first = next(iter(record["missing"].items()))
-        lines.append(f"  {len(record['missing']):,} queries failed and count 0, the first: {first[0]}: {first[1]}")
-    if cover["failed"]:
-        lines.append(f"  {cover['failed']:,} documents failed: see failed.jsonl of the index")
-    return "\n".join(lines)
+        name, reason = next(iter(record["missing"].items()))
+        lines.append(f"  {len(record['missing']):,} queries failed and count 0, the first: {name}: {reason}")
+    return lines

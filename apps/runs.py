@@ -27,7 +27,7 @@ from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder
 from unabridged.errors import RuntimeFailure, ValidationError
-from unabridged.eval.measures import Evaluation, evaluate
+from unabridged.eval.measures import Evaluation, Measure, evaluate
 from unabridged.eval.sets import Facts, RetrievalSet
 from unabridged.eval.trec import write_run
 from unabridged.files import write_atomic
@@ -42,7 +42,9 @@ FORMAT = 1
 RECORD, RUN, QUERIES = "run.json", "run.trec", "queries.jsonl"
 MEASURES = ("nDCG@10", "R@100", "RR@10")
 DEPTH = 100
-"""Documents kept for each query."""
+"""Documents kept for each query, at least; :func:`depth_of` says how many."""
+WHOLE = 1000
+"""The same for measures of the whole list, such as AP, as in TREC runs."""
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 """Bounds of the bins by true tokens of the relevant document."""
 TENTHS = 10
@@ -84,7 +86,6 @@ def run_system(
     out: Path,
     *,
     measures: Sequence[str] = MEASURES,
-    depth: int = DEPTH,
     evidence: Evidence | None = None,
     listener: Listener | None = None,
 ) -> Record:
@@ -96,7 +97,10 @@ def run_system(
         And what :func:`unabridged.retrievers.build.build` raises.
     """
     folder = out / "runs" / file_name(whole.name) / file_name(system.name)
+    depth = depth_of(measures)
     wanted = {"system": system.identity, "set": known.revision, "measures": list(measures), "depth": depth}
+    if evidence:
+        wanted["evidence"] = sorted([*pair, *span] for pair, span in evidence.items())
     identity = fingerprint(wanted)
     if (folder / RECORD).is_file():
         found = read_record(folder / RECORD)
@@ -130,6 +134,8 @@ def run_system(
             "documents": known.documents,
             "queries": known.queries,
             "duplicate_share": known.duplicate_share,
+            "unknown_documents": len(known.unknown),
+            "queries_without_judgement": whole.unjudged,
         },
         "depth": depth,
         "primary": str(result.measures[0]),
@@ -157,6 +163,12 @@ def run_system(
     }
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
     return record
+
+
+def depth_of(measures: Sequence[str]) -> int:
+    """How many documents of a query the measures look at: the deepest cut, and :data:`WHOLE` for one without."""
+    cuts = [WHOLE if cut is None else cut for cut in (Measure.parse(one).cut for one in measures)]
+    return max(DEPTH, *cuts)
 
 
 def read_record(path: Path) -> Record:
@@ -225,16 +237,16 @@ class _Place:
 
 def _places(index: Index, whole: RetrievalSet, result: Evaluation, evidence: Evidence) -> list[_Place]:
     best = {
-        query: max(grades, key=lambda document: (grades[document], document))
+        query: max(grades, key=lambda document: (grades[document], (query, document) in evidence, document))
         for query, grades in whole.qrels.items()
-        if query in set(result.queries)
+        if max(grades.values(), default=0) > 0
     }
     wanted = set(best.values())
     tokens = {line.doc_id: line.tokens_total for line in index.ledger() if line.doc_id in wanted}
     sizes = {document: len(index.source(document)) for _, document in evidence if document in tokens}
     places = []
     for query in result.queries:
-        document = best[query]
+        document = best.get(query, "")
         span = evidence.get((query, document))
         size = sizes.get(document)
         depth = None if span is None or not size else min(1.0, span[0] / size)
