@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.apps.plots import markdown
-from unabridged.apps.runs import QUERIES, RECORD, Record, read_record
-from unabridged.errors import CorpusError, MissingFile, UsageError, ValidationError
+from unabridged.apps.runs import QUERIES, RECORD, Record, read_queries, read_record
+from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.eval.significance import holm, randomization_p
 from unabridged.manifest import fingerprint
 
@@ -63,18 +63,10 @@ def collect(out: Path) -> list[Entry]:
     found = []
     for path in paths:
         record = read_record(path)
-        found.append(Entry(path.parent, record, _values(path.with_name(QUERIES), record["primary"])))
+        measure = record["primary"]
+        rows = read_queries(path.with_name(QUERIES), [measure])
+        found.append(Entry(path.parent, record, {row["query"]: float(row["values"][measure]) for row in rows}))
     return found
-
-
-def _values(path: Path, measure: str) -> dict[str, float]:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {row["query"]: float(row["values"][measure]) for row in rows}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValidationError(
-            f"{path} does not have the values of a run ({error!r}); remove {RECORD} beside it and run again."
-        ) from error
 
 
 class Board:

@@ -175,7 +175,9 @@ def verify(
                 f"{found.worst_distance:.1e} (tolerance {VECTORS:g})"
             )
             say(f"{found.queries:,} queries: {len(found.moved):,} with other documents (near-ties within {SCORES:g})")
-            for label, names in (("changed documents", found.changed), ("changed queries", found.moved)):
+            for label, names in (
+                ("changed documents", found.changed), ("changed queries", found.moved), ("other scores", found.other),
+            ):  # fmt: skip
                 if names:
                     say(f"{label}: {', '.join(names)}")
             say("the run holds" if found.holds else "the run does NOT hold")

@@ -184,6 +184,19 @@ def read_record(path: Path) -> Record:
     return dict(record)
 
 
+def read_queries(path: Path, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of ``queries.jsonl``, each with its text and these measures; :class:`ValidationError` else."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            _ = row["query"], row["text"], [float(row["values"][name]) for name in measures]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValidationError(
+            f"{path} does not have the values of a run ({error!r}); remove {RECORD} beside it and run again."
+        ) from error
+    return rows
+
+
 def file_name(name: str) -> str:
     """``name`` as one part of a path."""
     return re.sub(r"[^\w.+=-]+", "_", name).strip("._") or "_"

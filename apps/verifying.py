@@ -8,8 +8,7 @@ is searched again and compared with the run file.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from unabridged.apps.pipeline import Answers, Pipeline
-from unabridged.apps.runs import QUERIES, RUN, Record, read_record
+from unabridged.apps.runs import QUERIES, RUN, Record, read_queries, read_record
 from unabridged.contracts import Floats, Level
 from unabridged.errors import MissingFile, PassportMismatch
 from unabridged.eval.trec import read_run
@@ -30,6 +29,8 @@ VECTORS = 1e-5
 """Cosine distance that rounding on another machine may make between the stored vector and the one computed now."""
 SCORES = 1e-3
 """Difference of scores, relative to the range of a list, up to which two documents may have changed places."""
+MEANS = 1e-9
+"""Rounding of a mean over queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,13 @@ class Verdict:
     queries: int
     moved: tuple[str, ...]
     """Queries whose documents differ from the run's by more than near-ties."""
+    other: tuple[str, ...]
+    """Measures whose value in the record is not the mean of the queries' values, and "queries" if some are lost."""
 
     @property
     def holds(self) -> bool:
         """Whether nothing differed."""
-        return not self.changed and not self.moved
+        return not (self.changed or self.moved or self.other)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -66,10 +69,16 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
 
     Raises:
         MissingFile: the index is gone.
+        ValidationError: the record, or the file of its queries, is damaged.
         PassportMismatch: the encoder of the index is not the one that the record names.
         ManifestMismatch: the index is damaged.
     """
     record = read_record(path)
+    path = path.resolve()
+    if len(path.parents) < 4:
+        raise MissingFile(
+            f"{path} is not where an evaluation writes: OUT/runs/SET/SYSTEM/run.json, beside OUT/indexes."
+        )
     folder = path.parents[3] / "indexes" / record["index"]["folder"]
     if not folder.is_dir():
         raise MissingFile(f"{path} needs its index {folder}, which is not there; run the same evaluation again.")
@@ -84,12 +93,19 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
         rows = [(shard, row) for shard in index.shards for row in range(len(shard.array("keys")))]
         picked = _picked({shard.id(row): (shard, row) for shard, row in rows}, record["identity"], documents)
         vectors, worst, changed = _vectors(index, picked)
-        asked = [json.loads(line) for line in (path.parent / QUERIES).read_text(encoding="utf-8").splitlines()]
+        asked = read_queries(path.with_name(QUERIES), list(record["measures"]))
         texts = _picked({one["query"]: one["text"] for one in asked}, record["identity"], queries)
         run = read_run(path.parent / RUN, escaped=True)
         again = Answers(index, pipeline, int(record["depth"])).answer(texts)
         moved = tuple(name for name in texts if not same_ranking(run.get(name, {}), again[name]))
-    return Verdict(len(picked), vectors, worst, changed, len(texts), moved)
+    return Verdict(len(picked), vectors, worst, changed, len(texts), moved, _other(record, asked))
+
+
+def _other(record: Record, asked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the record says otherwise than the values of its queries."""
+    lost = ["queries"] if len({one["query"] for one in asked}) != record["set"]["queries"] else []
+    means = {name: sum(float(one["values"][name]) for one in asked) / max(1, len(asked)) for name in record["measures"]}
+    return (*lost, *(name for name, mean in means.items() if abs(mean - record["measures"][name]["value"]) > MEANS))
 
 
 def pipeline_of(record: Record) -> Pipeline:
