@@ -13,7 +13,7 @@ from unabridged.apps import options as o
 from unabridged.apps.advise import own_texts
 from unabridged.apps.advising import aligned, numbers
 from unabridged.apps.evaluating import evaluation
-from unabridged.apps.generating import Edges, Made, Order, Sizing, Task, make, statistics
+from unabridged.apps.generating import Edges, Made, Order, Sizing, make, statistics, task_named
 from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.places import check_folder
@@ -73,9 +73,15 @@ def fetch_local_sets(
             raise SystemExit(EXIT_PARTIAL)
 
 
+TaskName = Annotated[
+    str,
+    typer.Argument(help="Sets: passkey, needle. Samples: niah, vartrack (vt), twohop (multihop).", metavar="TASK"),
+]
+
+
 @evaluation.command("make-synth")
 def make_synth(  # noqa: PLR0913 - one parameter per option
-    task: Annotated[Task, typer.Argument(help="Retrieval sets: passkey, needle. Samples: niah, vartrack, twohop.")],
+    task: TaskName,
     out: Out,
     lengths: Annotated[
         str, typer.Option("--lengths", help="Tokens, comma-separated; nominal ones of 0.75 word.")
@@ -118,7 +124,8 @@ def make_synth(  # noqa: PLR0913 - one parameter per option
         options = o.given(documents=documents, queries=queries, edges=edges, depth=depth, distractors=distractors)
         options |= o.given(keys=keys, values=values, key_kind=key_kind, value_kind=value_kind)
         options |= o.given(chains=chains, hops=hops, pairs=pairs, samples=samples, texts=haystack)
-        order = Order(task, list(dict.fromkeys(numbers(lengths, "--lengths"))), seed, sizing, options)
+        sizes = list(dict.fromkeys(numbers(lengths, "--lengths")))
+        order = Order(task_named(task), sizes, seed, sizing, options)
         if sizing is Sizing.TOKENS and encoder is None:
             raise UsageError("--sizing tokens needs --encoder: whose tokens?")
         check_folder(out, "--out")

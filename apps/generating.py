@@ -36,6 +36,18 @@ class Task(str, Enum):
     TWOHOP = "twohop"
 
 
+ALSO = {"vt": Task.VARTRACK, "multihop": Task.TWOHOP}
+"""Other names of tasks."""
+
+
+def task_named(text: str) -> Task:
+    """The task that people call ``text``; :class:`UsageError` with all names for another."""
+    known = {task.value: task for task in Task} | ALSO
+    if text not in known:
+        raise UsageError(f"there is no task {text!r}; choose one of {', '.join(known)}.")
+    return known[text]
+
+
 class Edges(str, Enum):
     """How many needles of passkey stand at the very start or end of their document."""
 

@@ -54,7 +54,7 @@ def trec(
     """Score a run.  Queries that it leaves out count 0; what ties could change is shown."""
     with exit_codes(output):
         wanted = parsed(measures)
-        found, judged = read_run(run), read_qrels(qrels)
+        found, judged = read(run), read_qrels(qrels)
         scores = evaluate(found, judged, wanted, ignore_unjudged=ignore_unjudged)
         body = {"run": str(run), "qrels": str(qrels), **as_json(scores, seed)}
         if corpus:
@@ -89,7 +89,7 @@ def compare(
         wanted = parsed(measures)
         judged = read_qrels(qrels)
         systems = {
-            name: evaluate(read_run(path), judged, wanted, ignore_unjudged=ignore_unjudged)
+            name: evaluate(read(path), judged, wanted, ignore_unjudged=ignore_unjudged)
             for name, path in named(runs).items()
         }
         pairs = compared(systems, flips=flips, resamples=resamples, seed=seed)
@@ -111,6 +111,13 @@ def compare(
 def parsed(texts: Sequence[str] | None) -> list[Measure]:
     """The measures of all ``-m`` options, each once; an option may also hold several with commas between them."""
     return list(dict.fromkeys(Measure.parse(word) for text in texts or MEASURES for word in words(text)))
+
+
+def read(path: Path) -> dict[str, dict[str, float]]:
+    """A run; in one that an evaluation wrote, beside its record, ids are percent-encoded, which is undone."""
+    from unabridged.apps.runs import RECORD, RUN
+
+    return read_run(path, escaped=path.name == RUN and path.with_name(RECORD).is_file())
 
 
 def named(paths: Sequence[Path]) -> dict[str, Path]:

@@ -17,7 +17,7 @@ import typer
 from unabridged.apps import options as o
 from unabridged.apps.advising import aligned, numbers
 from unabridged.apps.evaluating import evaluation
-from unabridged.apps.generating import SAMPLES, Order, Task, make
+from unabridged.apps.generating import SAMPLES, Order, Task, make, task_named
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.pipeline import Pipeline
 from unabridged.apps.run_commands import Name, Options, Out, Quiet, evidence_in, run_sets
@@ -40,7 +40,12 @@ STRETCH = 4
 
 @evaluation.command()
 def synth(  # noqa: PLR0913 - one parameter per option
-    task: Annotated[Task, typer.Argument(help="Retrieval: passkey, needle.  Context: niah, vartrack, twohop.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="Retrieval: passkey, needle.  Context: niah, vartrack (vt), twohop (multihop).", metavar="TASK"
+        ),
+    ],
     out: Out,
     lengths: Annotated[str, typer.Option("--lengths", help="Nominal tokens, comma-separated.")] = "256,512,1024",
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
@@ -66,6 +71,7 @@ def synth(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Make synthetic sets of several lengths and evaluate search on them."""
     with exit_codes(output):
+        task = task_named(kind)
         extension = o.extension(extend, target_tokens, None, temperature, logn, None)
         loading = o.given(
             max_tokens=max_tokens, overlap=overlap or None, late_tokens=late_tokens, device=device, network=network,
@@ -114,7 +120,8 @@ def _show(name: str, order: Order, found: Sequence[Selection], output: Output) -
         for length, one in zip(order.lengths, found, strict=True)
     ]
     if output is Output.JSON:
-        emit({"selections": rows})
+        known = [[[size, share if size else None] for size, share in one.by_depth] for one in found]  # JSON has no NaN
+        emit({"selections": [{**row, "by_depth": depths} for row, depths in zip(rows, known, strict=True)]})
         return
     head = ["length", "samples", "allowance", "evidence recall", "all evidence", "answers in context"]
     body = [

@@ -22,10 +22,11 @@ def bootstrap_interval(
 
     Raises:
         ShapeError: No value, or one that is not finite.
-        UsageError: ``level`` is not between 0 and 1, or ``resamples`` is below 1.
+        UsageError: ``level`` is not between 0 and 1, ``resamples`` is below 1, or ``seed`` below 0.
     """
     if not 0 < level < 1 or resamples < 1:
         raise UsageError(f"need 0 < level < 1 and resamples >= 1, got level={level}, resamples={resamples}")
+    check_seed(seed)
     if values.ndim != 1 or not values.size or not bool(np.isfinite(values).all()):
         raise ShapeError(f"an interval needs finite values of shape (Q,), found shape {values.shape}")
     draw = np.random.default_rng(seed)
@@ -36,3 +37,9 @@ def bootstrap_interval(
         means[start : start + size] = values[draw.integers(0, len(values), (size, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def check_seed(seed: int) -> None:
+    """:class:`UsageError` for a seed that no generator takes."""
+    if seed < 0:
+        raise UsageError(f"a seed must be at least 0, got {seed}")

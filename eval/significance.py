@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.errors import ShapeError, UsageError
-from unabridged.eval._resample import LEVEL, RESAMPLES, bootstrap_interval
+from unabridged.eval._resample import LEVEL, RESAMPLES, bootstrap_interval, check_seed
 from unabridged.eval._student import two_sided_p
 from unabridged.eval.measures import Evaluation, Measure
 
@@ -56,10 +56,11 @@ def randomization_p(a: Values, b: Values, *, flips: int = FLIPS, seed: int = 0) 
 
     Raises:
         ShapeError: ``a`` and ``b`` differ in shape, are empty, or hold NaN or infinity.
-        UsageError: ``flips`` is below 1.
+        UsageError: ``flips`` is below 1, or ``seed`` below 0.
     """
     if flips < 1:
         raise UsageError(f"flips must be at least 1, got {flips}")
+    check_seed(seed)
     paired = _differences(a, b)
     differences, queries = paired[paired != 0], len(paired)  # the sign of 0 changes nothing
     observed = abs(float(differences.sum()))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests_runs import passkeys, place, run, system
 from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
+from unabridged.contracts import Document
+from unabridged.eval.sets import RetrievalSet
 from unabridged.eval.trec import write_run
 
 QUERIES = [f"q{n:02}" for n in range(40)]
@@ -145,6 +148,8 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, perfect, weak,
         (["compare", "perfect.trec", "perfect.trec", "--qrels", "qrels.tsv"], 2, "different"),
         (["compare", "perfect.trec", "weak.trec", "--qrels", "qrels.tsv", "--flips", "0"], 2, "flips"),
         (["compare", "perfect.trec", "weak.trec", "--qrels", "qrels.tsv", "--resamples", "0"], 2, "resamples"),
+        (["compare", "perfect.trec", "weak.trec", "--qrels", "qrels.tsv", "--seed", "-1"], 2, "seed"),
+        (["trec", "--run", "perfect.trec", "--qrels", "qrels.tsv", "--seed", "-1"], 2, "seed"),
     ],
 )
 @pytest.mark.usefixtures("perfect", "weak", "qrels")
@@ -165,3 +170,17 @@ def test_queries_without_judgements_are_left_out_when_that_is_asked_for(tmp_path
     assert found["unjudged"] == ["x1"]
     assert found["measures"]["RR"]["mean"] == 1 / 40
     assert len(found["missing"]) == 39
+
+
+def test_a_run_of_an_evaluation_is_scored_under_the_ids_of_its_set(tmp_path):
+    whole = passkeys(256)
+    odd = {name: {f"{document} 100%": grade for document, grade in own.items()} for name, own in whole.qrels.items()}
+    documents = [Document(f"{one.id} 100%", one.text) for one in whole.corpus]
+    record = run(tmp_path / "out", system(), RetrievalSet("odd", documents, whole.queries, odd))
+    (tmp_path / "qrels.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"{q}\t{d}\t1\n" for q, own in odd.items() for d in own)
+    )
+    path = place(tmp_path / "out", of="odd").with_name("run.trec")
+    found = asked("trec", "--run", path, "--qrels", tmp_path / "qrels.tsv")
+    assert found["measures"]["nDCG@10"]["mean"] == pytest.approx(record["measures"]["nDCG@10"]["value"])
+    assert found["measures"]["nDCG@10"]["mean"] > 0

@@ -63,3 +63,25 @@ def test_an_allowance_for_the_whole_text_finds_everything_and_a_tiny_one_nothing
 def test_numbers_below_one_are_refused(tmp_path, words):
     line = ["eval", "synth", "niah", "--lengths", "512", *words, "--out", str(tmp_path), "--encoder", "hashing"]
     assert CliRunner().invoke(app, line).exit_code == 2
+
+
+def test_tasks_have_the_names_that_people_know_and_others_are_refused_with_them(tmp_path):
+    few = ("--lengths", "512", "--samples", "2", "--mode", "bm25")
+    for name, other in (("vartrack", "vt"), ("twohop", "multihop")):
+        assert run(tmp_path, name, *few) == run(tmp_path, other, *few)
+    for command in ("synth", "make-synth"):
+        result = CliRunner().invoke(app, ["eval", command, "ruler", "--out", str(tmp_path / "no"), "--output", "json"])
+        assert result.exit_code == 2
+        assert "vartrack, twohop, vt, multihop" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_a_tenth_without_evidence_has_no_share_and_the_answer_is_json(tmp_path):
+    def refused(name: str) -> float:
+        raise AssertionError(f"{name} is no JSON")
+
+    line = ["eval", "synth", "niah", "--lengths", "512", "--samples", "2", "--mode", "bm25", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [*line, "--encoder", "hashing", "--quiet", "--output", "json"])
+    depths = json.loads(result.stdout, parse_constant=refused)["selections"][0]["by_depth"]
+    assert len(depths) == 10
+    assert all((share is None) == (size == 0) for size, share in depths)
+    assert any(size == 0 for size, _ in depths)
