@@ -150,6 +150,6 @@ def _cell(text: str) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first row is its head."""
-    head, *rest = rows
+    """A table in Markdown; the first row is its head.  A bar inside a cell is escaped."""
+    head, *rest = [[cell.replace("|", r"\|") for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rest])

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
 from unabridged.apps.leaderboard import Board, collect, winners
+from unabridged.apps.plots import markdown
 from unabridged.errors import CorpusError, ValidationError
 from unabridged.retrievers.result import Mode
 
@@ -62,3 +63,7 @@ def test_no_p_is_shown_as_zero(tmp_path: Path) -> None:
     said = winners(Board(collect(tmp_path)))
     assert len(said) == 1
     assert "p < 0.001" in said[0]
+
+
+def test_a_bar_in_a_name_adds_no_column() -> None:
+    assert markdown([["", "set"], ["a|b", "1"]]).splitlines()[-1] == r"| a\|b | 1 |"
