@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ import unabridged
 from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder
-from unabridged.errors import RuntimeFailure, ValidationError
+from unabridged.errors import CorpusError, RuntimeFailure, ValidationError
 from unabridged.eval.measures import Evaluation, Measure, evaluate
 from unabridged.eval.sets import Facts, RetrievalSet
 from unabridged.eval.trec import write_run
@@ -49,6 +50,14 @@ LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 """Bounds of the bins by true tokens of the relevant document."""
 TENTHS = 10
 NAME_CHARACTERS = 24
+PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "system": ("name", "encoder", "pipeline"),
+    "set": ("name", "revision", "documents", "queries", "duplicate_share"),
+    "coverage": ("documents", "failed", "truncated", "tokens_total", "tokens_seen"),
+    "speed": ("tokens_per_second", "query_ms_p50", "query_ms_p95"),
+    "index": ("folder", "bytes"),
+})  # fmt: skip
+"""What every record has."""
 
 Evidence: TypeAlias = Mapping[tuple[str, str], tuple[int, int]]
 """Query id and document id to the characters ``[start, end)`` of the source that answer."""
@@ -93,6 +102,7 @@ def run_system(
 
     Raises:
         RuntimeFailure: every query failed: that is no result.
+        CorpusError: evidence lies outside its document.
         ValidationError: a record in the way is damaged.
         And what :func:`unabridged.retrievers.build.build` raises.
     """
@@ -177,8 +187,9 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_bytes())
         if record["format"] != FORMAT:
             raise ValidationError(f"{path} has format {record['format']!r}, and this version reads {FORMAT}.")
-        for name in ("identity", "system", "set", "primary", "measures", "coverage", "speed", "index"):
-            record[name]
+        for part, names in PARTS.items():
+            _ = [record[part][name] for name in names]
+        _ = record["identity"], record["measures"][record["primary"]]["value"], record["by_length"], record["by_depth"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValidationError(f"{path} is no record of a run ({error!r}); remove it to run again.") from error
     return dict(record)
@@ -262,6 +273,11 @@ def _places(index: Index, whole: RetrievalSet, result: Evaluation, evidence: Evi
         document = best.get(query, "")
         span = evidence.get((query, document))
         size = sizes.get(document)
+        if span is not None and size is not None and span[1] > size:
+            raise CorpusError(
+                f"{whole.name}: the evidence of query {query!r} ends at character {span[1]:,} of document "
+                f"{document!r}, which has {size:,}; it belongs to another text."
+            )
         depth = None if span is None or not size else min(1.0, span[0] / size)
         places.append(_Place(tokens.get(document), depth))
     return places

@@ -11,9 +11,10 @@ from tests_runs import evidence_of, passkeys, place, run, system
 from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
-from unabridged.apps.runs import depth_of
+from unabridged.apps.runs import depth_of, read_record
 from unabridged.contracts import Document
 from unabridged.corpora import Query
+from unabridged.errors import CorpusError, ValidationError
 from unabridged.eval.sets import RetrievalSet, write_beir
 from unabridged.eval.trec import read_run
 from unabridged.retrievers.result import Mode
@@ -104,3 +105,22 @@ def test_two_runs_have_the_same_bytes_but_for_times(tmp_path: Path, option: str)
     for name in ("run.trec", "queries.jsonl"):
         one, two = (place(tmp_path / out, f"hashing_{option}").with_name(name).read_bytes() for out in ("a", "b"))
         assert one == two
+
+
+def test_evidence_outside_its_document_is_refused(tmp_path: Path) -> None:
+    beyond = {pair: (0, 10_000_000) for pair in evidence_of()}
+    with pytest.raises(CorpusError, match="belongs to another text"):
+        run(tmp_path, system(), evidence=beyond)
+
+
+@pytest.mark.parametrize(("part", "name"), [("index", "folder"), ("speed", "query_ms_p50"), ("system", "pipeline")])
+def test_a_record_that_lacks_a_part_is_a_typed_error(tmp_path: Path, part: str, name: str) -> None:
+    run(tmp_path, system())
+    body = json.loads(place(tmp_path).read_text())
+    del body[part][name]
+    place(tmp_path).write_text(json.dumps(body))
+    with pytest.raises(ValidationError, match="no record of a run"):
+        read_record(place(tmp_path))
+    place(tmp_path).write_text(json.dumps(body | {part: []}))
+    with pytest.raises(ValidationError, match="no record of a run"):
+        read_record(place(tmp_path))
