@@ -77,7 +77,8 @@ def beir(  # noqa: PLR0913 - one parameter per option
                 network=network, extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
         )  # fmt: skip
-        sets = [(named(read_set(folder, split, subset=subset), split), evidence_in(folder)) for folder in folders]
+        found = [named(read_set(folder, split, subset=subset), split) for folder in folders]
+        sets = [(one, evidence_in(folder, one)) for one, folder in zip(found, folders, strict=True)]
         run_sets(system, sets, measures, out, quiet, output)
 
 
@@ -215,13 +216,19 @@ def _word(value: object) -> str:
     return str(value.value) if isinstance(value, (Mode, Level, Method, LogN, OverflowPolicy)) else str(value)
 
 
-def evidence_in(folder: Path) -> Evidence:
-    """The evidence that a set's folder knows; nothing where it knows none."""
+def evidence_in(folder: Path, whole: RetrievalSet) -> Evidence:
+    """The evidence that a set's folder knows, in characters of the sources: behind the titles; nothing without any."""
     from unabridged.eval.evidence import EVIDENCE, read_evidence
 
     if not (folder / EVIDENCE).is_file():
         return {}
-    return {(one.query_id, one.doc_id): (one.start, one.end) for one in read_evidence(folder)}
+    held = read_evidence(folder)
+    judged = {one.doc_id for one in held}
+    titles = {one.id: len(one.source) - len(one.text) for one in whole.corpus if one.id in judged}
+    return {
+        (one.query_id, one.doc_id): (titles.get(one.doc_id, 0) + one.start, titles.get(one.doc_id, 0) + one.end)
+        for one in held
+    }
 
 
 def named(whole: RetrievalSet, split: str) -> RetrievalSet:

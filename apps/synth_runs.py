@@ -82,7 +82,8 @@ def synth(  # noqa: PLR0913 - one parameter per option
         order = Order(task, list(dict.fromkeys(numbers(lengths, "--lengths"))), seed, options=many)
         folders = [_made(order, length, out / "sets") for length in order.lengths]
         if task in RETRIEVAL:
-            run_sets(options, [(read_set(one), evidence_in(one)) for one in folders], None, out, quiet, output)
+            sets = [(whole, evidence_in(one, whole)) for one in folders for whole in [read_set(one)]]
+            run_sets(options, sets, None, out, quiet, output)
             return
         if allowance < 1 or stretch < 1:
             raise UsageError(f"--allowance and --stretch must be at least 1, got {allowance} and {stretch}.")

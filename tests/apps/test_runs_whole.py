@@ -15,6 +15,7 @@ from unabridged.apps.runs import depth_of, read_record
 from unabridged.contracts import Document
 from unabridged.corpora import Query
 from unabridged.errors import CorpusError, ValidationError
+from unabridged.eval.evidence import Evidence, write_set
 from unabridged.eval.sets import RetrievalSet, write_beir
 from unabridged.eval.trec import read_run
 from unabridged.retrievers.result import Mode
@@ -124,3 +125,11 @@ def test_a_record_that_lacks_a_part_is_a_typed_error(tmp_path: Path, part: str, 
     place(tmp_path).write_text(json.dumps(body | {part: []}))
     with pytest.raises(ValidationError, match="no record of a run"):
         read_record(place(tmp_path))
+
+
+def test_the_depth_of_evidence_counts_the_title_before_its_text(tmp_path: Path) -> None:
+    text = "words of the text " * 10
+    whole = RetrievalSet("titled", (Document("d", text, "title " * 90),), (Query("q", "words?"),), {"q": {"d": 1}})  # type: ignore[arg-type]
+    write_set(tmp_path / "titled", whole, [Evidence("q", "d", len(text) - 20, len(text) - 5)], {})
+    found = asked("beir", tmp_path / "titled", "--out", tmp_path / "out", "--encoder", "hashing")
+    assert [one["from"] for one in found["runs"][0]["by_depth"]] == [0.9]
