@@ -13,6 +13,7 @@ import typer
 
 from unabridged.apps import options as o
 from unabridged.apps.advising import aligned, numbers, words
+from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.places import check_folder
@@ -257,6 +258,8 @@ def _run(
     else:
         say(f"{meta.name} at revision {meta.revision}")
         say(aligned(table(outcome.rows)))
+        for line in places(outcome.rows):
+            say(line)
         for name, score in body["tasks"].items():
             say(f"{name}: {score:.4f}, the mean over its splits")
         for line in notes(outcome.rows, outcome.errors):
@@ -278,6 +281,15 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
         speed = _number(row.tokens_per_second)
         body.append([row.task, split, row.measure, f"{row.score:.4f}", ends, *counts, *cut, speed])
     return [[*head, "tokens/s"], *body]
+
+
+def places(rows: Sequence[Row]) -> list[str]:
+    """The scores by length of the relevant document and by depth of the evidence, where they are known."""
+    lines = []
+    for row in rows:
+        held = bin_lines(row.by_length, row.by_depth, row.measure)
+        lines += [f"{row.task} {row.split}, {row.measure} by length and depth of what answers:", *held] if held else []
+    return lines
 
 
 def notes(rows: Sequence[Row], errors: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unabridged.apps import plots
+from unabridged.apps.bins import LENGTHS, TENTHS
 from unabridged.apps.leaderboard import (
     Board,
     Entry,
@@ -22,7 +23,7 @@ from unabridged.apps.leaderboard import (
     tokens_label,
     winners,
 )
-from unabridged.apps.runs import LENGTHS, QUERIES, TENTHS
+from unabridged.apps.runs import QUERIES
 
 PAGE = "report.html"
 LEAST = LENGTHS[0] / 2

@@ -11,6 +11,7 @@ import typer
 
 from unabridged.apps import options as o
 from unabridged.apps.advising import words
+from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.contracts import Level, OverflowPolicy
@@ -290,13 +291,7 @@ def describe(record: Record) -> str:
         + (f"{rate:,.0f} tokens/s, " if rate else "")
         + f"{speed['query_ms_p50']:.1f} ms per query (p95 {speed['query_ms_p95']:.1f})"
     )
-    for one in record["by_length"]:
-        end = "and more" if one["to"] is None else f"to {one['to']:,}"
-        lines.append(f"    {one['from']:,} {end} tokens: {one[record['primary']]:.4f} ({one['queries']:,} queries)")
-    for one in record["by_depth"]:
-        lines.append(
-            f"    depth {one['from']:.1f} to {one['to']:.1f}: {one[record['primary']]:.4f} ({one['queries']:,})"
-        )
+    lines += bin_lines(record["by_length"], record["by_depth"], record["primary"])
     return "\n".join([*lines, *_notes(record)])
 
 

@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import unabridged
+from unabridged.apps.bins import best_documents, by_depth, by_length
 from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder
@@ -46,9 +48,6 @@ DEPTH = 100
 """Documents kept for each query, at least; :func:`depth_of` says how many."""
 WHOLE = 1000
 """The same for measures of the whole list, such as AP, as in TREC runs."""
-LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
-"""Bounds of the bins by true tokens of the relevant document."""
-TENTHS = 10
 NAME_CHARACTERS = 24
 PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "system": ("name", "encoder", "pipeline"),
@@ -129,6 +128,7 @@ def run_system(
         places = _places(index, whole, result, evidence or {})
         size = sum(int(entry["bytes"]) for entry in index.state.files().values())
         empty = report.empty
+    means = partial(_mean, result)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     write_run(folder / RUN, ((name, list(hits.items())) for name, hits in run.items()), escape=True)
@@ -167,8 +167,8 @@ def run_system(
             "query_ms_p95": float(np.quantile(milliseconds, 0.95)),
         },
         "index": {"folder": index.folder.name, "bytes": size, "recipe": report.index["recipe"]},
-        "by_length": _by_length(result, places),
-        "by_depth": _by_depth(result, places),
+        "by_length": by_length([place.tokens for place in places], means),
+        "by_depth": by_depth([place.depth for place in places], means),
         "versions": versions(),
     }
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
@@ -260,11 +260,7 @@ class _Place:
 
 
 def _places(index: Index, whole: RetrievalSet, result: Evaluation, evidence: Evidence) -> list[_Place]:
-    best = {
-        query: max(grades, key=lambda document: (grades[document], (query, document) in evidence, document))
-        for query, grades in whole.qrels.items()
-        if max(grades.values(), default=0) > 0
-    }
+    best = best_documents(whole.qrels, evidence)
     wanted = set(best.values())
     tokens = {line.doc_id: line.tokens_total for line in index.ledger() if line.doc_id in wanted}
     sizes = {document: len(index.source(document)) for _, document in evidence if document in tokens}
@@ -306,34 +302,6 @@ def _write_queries(path: Path, result: Evaluation, places: Sequence[_Place], tex
     write_atomic(path, ("\n".join(lines) + "\n").encode())
 
 
-def _by_length(result: Evaluation, places: Sequence[_Place]) -> list[dict[str, Any]]:
-    """Means by tokens of the relevant document; bins without a query are left out."""
-    held = [at for at, place in enumerate(places) if place.tokens is not None]
-    bins = np.searchsorted(LENGTHS, [places[at].tokens or 0 for at in held], side="right")
-    edges = (0, *LENGTHS, None)
-    return [
-        {
-            "from": edges[number],
-            "to": edges[number + 1],
-            **_mean(result, [held[i] for i in np.flatnonzero(bins == number)]),
-        }
-        for number in range(len(LENGTHS) + 1)
-        if bool((bins == number).any())
-    ]
-
-
-def _by_depth(result: Evaluation, places: Sequence[_Place]) -> list[dict[str, Any]]:
-    """Means by the tenth of the document in which the evidence begins."""
-    rows: dict[int, list[int]] = {}
-    for at, place in enumerate(places):
-        if place.depth is not None:
-            rows.setdefault(min(TENTHS - 1, int(place.depth * TENTHS)), []).append(at)
-    return [
-        {"from": number / TENTHS, "to": (number + 1) / TENTHS, **_mean(result, rows[number])} for number in sorted(rows)
-    ]
-
-
-def _mean(result: Evaluation, queries: Sequence[int]) -> dict[str, Any]:
-    means = result.values[:, queries].mean(axis=1)
-    values = {str(measure): float(mean) for measure, mean in zip(result.measures, means, strict=True)}
-    return {"queries": len(queries), **values}
+def _mean(result: Evaluation, queries: Sequence[int]) -> dict[str, float]:
+    means = result.values[:, list(queries)].mean(axis=1)
+    return {str(measure): float(mean) for measure, mean in zip(result.measures, means, strict=True)}

@@ -2,8 +2,9 @@
 
 Raw rows are those of the published data set: ``queries.jsonl`` {qid, text}, ``corpus.jsonl`` {doc_id, text},
 ``qrels.jsonl`` {qid, doc_id}; the synthetic two have a ``context_length`` besides.  A folder that was made holds the
-same rows in the layout that the task's class reads, a ``README.md`` that names the files, and ``origin.json``: scores
-on wording of ours are not LongEmbed's, and the report says so.
+same rows in the layout that the task's class reads, a ``README.md`` that names the files, ``evidence.jsonl`` where the
+places of the answers are known, and ``origin.json``: scores on wording of ours are not LongEmbed's, and the report says
+so.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from unabridged.apps.integrations.longembed_evidence import evidence_rows
 from unabridged.contracts import JSON
 from unabridged.errors import CorpusError, MissingFile, UsageError
+from unabridged.eval.evidence import EVIDENCE
 from unabridged.eval.synth.needle import needle
 from unabridged.eval.synth.passkey import LENGTHS, passkey
 from unabridged.eval.synth.records import SynthSet
@@ -77,7 +80,7 @@ def generate(
     for key, make in ((PASSKEY, passkey), (NEEDLE, needle)):
         sets = [make(length, seed, documents=documents, queries=queries) for length in sorted(set(lengths))]
         origin = {"origin": "generated", "sets": [one.as_json() for one in sets]}
-        write(folder / key, key, synthetic_rows(sets), origin)
+        write(folder / key, key, synthetic_rows(sets), origin, evidence_rows(sets))
         made.append(folder / key)
     return made
 
@@ -153,8 +156,8 @@ def lengths_in(folder: Path, key: str) -> list[int]:
     return sorted(int(length) for length in found)
 
 
-def write(folder: Path, key: str, rows: RawSet, origin: Mapping[str, JSON]) -> None:
-    """Makes ``folder``, whole or not at all.
+def write(folder: Path, key: str, rows: RawSet, origin: Mapping[str, JSON], evidence: Iterable[Row] = ()) -> None:
+    """Makes ``folder``, whole or not at all, with ``evidence.jsonl`` where there is any.
 
     :class:`UsageError` where it exists, :class:`CorpusError` as for :func:`convert`.
     """
@@ -168,6 +171,9 @@ def write(folder: Path, key: str, rows: RawSet, origin: Mapping[str, JSON]) -> N
             names = files.names
         (work / README).write_text(_readme(key, names), encoding="utf-8")
         (work / ORIGIN).write_text(json.dumps(dict(origin), sort_keys=True) + "\n", encoding="utf-8")
+        lines = "".join(json.dumps(dict(row)) + "\n" for row in evidence)
+        if lines:
+            (work / EVIDENCE).write_text(lines, encoding="utf-8", newline="\n")
         if folder.exists():
             folder.rmdir()
         work.replace(folder)

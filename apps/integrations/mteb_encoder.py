@@ -59,10 +59,12 @@ class MtebEncoder:
         **_: Any,
     ) -> Floats:
         """``(B, D)`` float32; without a prompt type texts are read as documents."""
-        texts = [str(text) for batch in inputs for text in batch["text"]]
+        batches = list(inputs)
+        texts = [str(text) for batch in batches for text in batch["text"]]
+        names = [str(name) for batch in batches for name in batch.get("id", ())]
         split = Split(task_metadata.name, hf_split, hf_subset)
         query = prompt_type is not None and prompt_type.value == "query"
-        return self._queries(texts, split) if query else self._documents(texts, split)
+        return self._queries(texts, split) if query else self._documents(texts, names, split)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Floats:
         """``(N, M)`` dot products, higher is better."""
@@ -79,13 +81,15 @@ class MtebEncoder:
         self.records.count(split, queries=len(texts), query_tokens=int(tokens.sum()))
         return vectors
 
-    def _documents(self, texts: Sequence[str], split: Split) -> Floats:
+    def _documents(self, texts: Sequence[str], names: Sequence[str], split: Split) -> Floats:
         started = time.monotonic()
         encoded = self.encoder.encode_documents(texts, level=Level.DOC, overflow=self.overflow)
         if encoded.documents is None:
             raise UsageError(f"{self.encoder.passport.source} gives no document vectors, which mteb scores.")
         seen = int(encoded.coverage.seen.sum())
         self.records.note(split, policy=self.overflow.value)
+        if len(names) == len(texts):  # a corpus; other texts have no names
+            self.records.hold(split, dict(zip(names, map(int, encoded.coverage.total), strict=True)))
         self.records.count(
             split,
             documents=len(texts),

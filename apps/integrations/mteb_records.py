@@ -34,6 +34,7 @@ class Records:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._facts: dict[Split, dict[str, Any]] = {}
+        self._sizes: dict[Split, dict[str, int]] = {}
 
     def of(self, split: Split) -> Mapping[str, Any]:
         """What is known of a split; nothing for one that was never evaluated.
@@ -52,6 +53,15 @@ class Records:
     def begin(self, split: Split) -> None:
         """Forgets what an earlier run noted of the split."""
         self._facts[split] = {}
+        self._sizes.pop(split, None)
+
+    def hold(self, split: Split, tokens: Mapping[str, int]) -> None:
+        """Adds true tokens by document id, in memory alone, until :meth:`take`: only judged documents matter then."""
+        self._sizes.setdefault(split, {}).update(tokens)
+
+    def take(self, split: Split) -> Mapping[str, int]:
+        """What :meth:`hold` was given of the split, which is forgotten here."""
+        return self._sizes.pop(split, {})
 
     def note(self, split: Split, **facts: Any) -> None:
         """Sets facts and writes the file."""

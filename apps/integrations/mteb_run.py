@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from unabridged.apps.bins import Bin, by_depth, by_length
 from unabridged.apps.integrations.mteb_hub import library
 from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.errors import UnabridgedError, UsageError
@@ -48,6 +49,10 @@ class Row:
     """Share of all tokens that were not read."""
     tokens_per_second: float | None
     policy: str | None
+    by_length: Sequence[Bin] = ()
+    """The score by true tokens of the relevant document; nothing where they are not known."""
+    by_depth: Sequence[Bin] = ()
+    """The score by the tenth in which the evidence begins; nothing where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +107,19 @@ def row_of(task: Any, split: str, scores: Mapping[str, Any], records: Records) -
     """A split's score from mteb, with what the records know of it."""
     subset = str(scores["hf_subset"])
     facts = records.of(Split(task.metadata.name, split, subset))
-    low, high = interval([value for _, value in sorted(facts.get("per_query", {}).items())])
+    values = dict(sorted(facts.get("per_query", {}).items()))
+    low, high = interval(list(values.values()))
+    tokens, depths, measure = facts.get("tokens", {}), facts.get("depths", {}), task.metadata.main_score
+
+    def mean(queries: Sequence[int]) -> dict[str, float]:
+        return {measure: float(np.mean(np.array(list(values.values()))[list(queries)]))}
+
     return Row(
         task=task.metadata.name,
         split=split,
         subset=subset,
         data=getattr(task, "origin", "hub"),
-        measure=task.metadata.main_score,
+        measure=measure,
         score=float(scores["main_score"]),
         low=low,
         high=high,
@@ -120,6 +131,8 @@ def row_of(task: Any, split: str, scores: Mapping[str, Any], records: Records) -
         tokens_cut=None if (read := _share(facts, "tokens_seen", "tokens_total")) is None else 1.0 - read,
         tokens_per_second=_share(facts, "tokens_encoded", "seconds") or None,
         policy=facts.get("policy"),
+        by_length=by_length([tokens.get(query) for query in values], mean),
+        by_depth=by_depth([depths.get(query) for query in values], mean),
     )
 
 

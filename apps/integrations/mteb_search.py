@@ -99,6 +99,7 @@ class MtebSearch:
             fusion=self.pipeline.fusion,
             build_report=report,
         )
+        self.records.hold(split, {line.doc_id: line.tokens_total for line in self._index.ledger()})
 
     def search(
         self,

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from unabridged._extras import require
+from unabridged.apps.bins import best_documents
 from unabridged.apps.integrations import longembed_folder as layout
+from unabridged.apps.integrations.longembed_evidence import Depths, depths_in
 from unabridged.apps.integrations.mteb_hub import library
 from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.errors import CorpusError, MissingFile, UnabridgedError, UsageError
@@ -58,7 +60,8 @@ def longembed_tasks(
         }
         if key in layout.SYNTHETIC:
             changes["eval_splits"] = _splits(layout.lengths_in(folder, key), lengths, folder)
-        tasks.append(recorded(cls, records, changes, origin=layout.origin_of(folder))())
+        origin, depths = layout.origin_of(folder), depths_in(folder)
+        tasks.append(recorded(cls, records, changes, origin=origin, depths=depths)())
     return tasks
 
 
@@ -87,10 +90,13 @@ def named_tasks(names: Iterable[str], records: Records) -> list[Any]:
     return list(found.values())
 
 
-def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, origin: str = HUB) -> Any:
+def recorded(
+    cls: Any, records: Records, changes: Mapping[str, Any], *, origin: str = HUB, depths: Depths | None = None
+) -> Any:
     """A subclass of a task class with changed metadata that notes per-query values and explains missing data.
 
-    ``origin`` says where its data comes from; whatever is not the hub is a folder.
+    ``origin`` says where its data comes from; whatever is not the hub is a folder.  ``depths`` of the evidence are
+    noted beside the values.
     """
     exceptions: Any = require("datasets.exceptions", extra="eval")
 
@@ -111,21 +117,25 @@ def recorded(cls: Any, records: Records, changes: Mapping[str, Any], *, origin: 
     if changes:
         members["metadata"] = cls.metadata.model_copy(update=dict(changes))
     if hasattr(cls, "task_specific_scores"):
-        members["task_specific_scores"] = _noting(cls, records)
+        members["task_specific_scores"] = _noting(cls, records, depths or {})
     return type(cls)(cls.__name__, (cls,), members)
 
 
-def _noting(cls: Any, records: Records) -> Callable[..., Any]:
-    """``task_specific_scores`` that keeps the main score of every query on its way through."""
+def _noting(cls: Any, records: Records, depths: Depths) -> Callable[..., Any]:
+    """``task_specific_scores`` that keeps the main score of every query, and the place of its answer, on its way."""
 
     def task_specific_scores(self: Any, scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> Any:
         name = per_query_name(self.metadata.main_score)
         values = {} if name is None else {query: own[name] for query, own in scores.items() if name in own}
         judged = sum(1 for query in qrels if query not in results)
+        split, known = Split(self.metadata.name, hf_split, hf_subset), depths.get(hf_split, {})
+        best, sizes = best_documents(qrels, known), records.take(split)
         records.note(
-            Split(self.metadata.name, hf_split, hf_subset),
+            split,
             measure=self.metadata.main_score,
             per_query=values,
+            tokens={query: sizes[document] for query, document in best.items() if document in sizes},
+            depths={pair[0]: known[pair] for pair in best.items() if pair in known},
             unanswered=judged,
         )
         return cls.task_specific_scores(self, scores, qrels, results, hf_split, hf_subset)
