@@ -71,7 +71,8 @@ def _from_hub(repo: str, revision: str | None, network: bool) -> Path:
     shown = f"{repo}@{revision}" if revision else repo
     if network and require("huggingface_hub.constants", extra="torch").HF_HUB_OFFLINE:
         raise UsageError(
-            f"{shown}: network=True was passed, but HF_HUB_OFFLINE forbids the network. Unset one of them."
+            f"{shown}: the network was allowed (--network, or network=True in Python), but HF_HUB_OFFLINE forbids it. "
+            "Unset one of them."
         )
     try:
         folder = hub.snapshot_download(repo, revision=revision, local_files_only=not network, ignore_patterns=_UNUSED)
@@ -79,7 +80,8 @@ def _from_hub(repo: str, revision: str | None, network: bool) -> Path:
         hint = (
             "Check the id and the connection."
             if network
-            else "It is not in the local cache and the network was not allowed: pass network=True, or name a folder."
+            else "It is not in the local cache and the network was not allowed: pass --network on the command line or "
+            "network=True in Python, or name a folder."
         )
         raise MissingFile(f"The model {shown} could not be loaded. {hint} ({type(error).__name__})") from error
     return Path(folder)

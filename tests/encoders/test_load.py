@@ -113,6 +113,19 @@ def test_the_network_is_refused_where_the_environment_forbids_it():
     assert "HF_HUB_OFFLINE" in done.stdout, done.stderr
 
 
+def test_a_model_that_is_not_there_names_the_option_and_the_argument_that_allow_the_network(tmp_path):
+    code = (
+        "from unabridged.encoders.load import load_encoder\n"
+        "from unabridged.errors import MissingFile\n"
+        "try: load_encoder('no/such')\n"
+        "except MissingFile as error: print(error)"
+    )
+    env = {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert "--network" in done.stdout, done.stderr
+    assert "network=True" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     "options",
     [
