@@ -14,6 +14,7 @@ from unabridged.apps.advising import words
 from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.places import check_file
 from unabridged.contracts import Level, OverflowPolicy
 from unabridged.encoders.methods import LogN, Method
 from unabridged.errors import EXIT_PARTIAL, MissingFile, UsageError
@@ -147,6 +148,7 @@ def leaderboard(
         board.check_baseline(baseline)
         page = render(board, baseline, "unabridged eval leaderboard")
         if out is not None:
+            check_file(out, "--out")
             write_atomic(out, page.encode())
         if output is Output.JSON:
             emit({"page": page, "out": None if out is None else str(out)})

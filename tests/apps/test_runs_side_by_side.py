@@ -47,6 +47,18 @@ def test_a_baseline_that_is_not_there_is_named_with_those_that_are(tmp_path: Pat
         assert "hashing hybrid" in json.loads(asked.stdout)["error"]["message"]
 
 
+def test_a_page_that_cannot_be_written_is_a_usage_error_that_names_the_option(tmp_path: Path) -> None:
+    run(tmp_path, system())
+    (tmp_path / "file").write_text("kept")
+    for out in (tmp_path / "file" / "page.md", tmp_path / "runs"):
+        asked = CliRunner().invoke(app, ["eval", "leaderboard", str(tmp_path), "--out", str(out), "--output", "json"])
+        assert asked.exit_code == 2
+        error = json.loads(asked.stdout)["error"]
+        assert error["type"] == "UsageError"
+        assert "--out" in error["message"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 @pytest.mark.parametrize("text", ["{torn", '{"query": "q"}\n', None])
 def test_damaged_values_of_a_run_are_a_typed_error(tmp_path: Path, text: str | None) -> None:
     run(tmp_path, system())
