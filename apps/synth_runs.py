@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,7 @@ from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
 from unabridged.eval.evidence import RECORD
 from unabridged.eval.sets import read_set
+from unabridged.eval.synth import needle, passkey, sentences
 from unabridged.eval.synth.folders import read_samples
 from unabridged.eval.synth.selection import Outcome, Selection, judged, segments, summed
 from unabridged.eval.synth.sentences import Sample
@@ -33,7 +35,9 @@ from unabridged.manifest import fingerprint
 from unabridged.retrievers.api import build_index
 from unabridged.retrievers.result import Mode
 
-RETRIEVAL = (Task.PASSKEY, Task.NEEDLE)
+GENERATORS: Mapping[Task, Any] = MappingProxyType({Task.PASSKEY: passkey, Task.NEEDLE: needle})
+"""Modules with a version of their own; those of context share that of their sentences."""
+RETRIEVAL = tuple(GENERATORS)
 ALLOWANCE = 300
 STRETCH = 4
 
@@ -109,8 +113,9 @@ def select(
 
 
 def _made(order: Order, length: int, out: Path) -> Path:
-    """The folder of one length; one of the same task, length, seed and number is kept."""
-    place = out / fingerprint([order.task.value, order.seed, dict(order.options)])[:12]
+    """The folder of one length; one of the same task, length, seed and number, by the same generator, is kept."""
+    version = GENERATORS.get(order.task, sentences).VERSION
+    place = out / fingerprint([order.task.value, version, order.seed, dict(order.options)])[:12]
     folder = order.folder(length, place)
     return folder if (folder / RECORD).is_file() else make(order, length, place, None).folder
 

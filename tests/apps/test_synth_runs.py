@@ -13,6 +13,7 @@ from unabridged.apps.cli import app
 from unabridged.apps.pipeline import Pipeline
 from unabridged.apps.synth_runs import select
 from unabridged.encoders.hashing import HashingEncoder
+from unabridged.eval.synth import folders, needle, passkey, sentences
 from unabridged.eval.synth.niah import niah
 from unabridged.eval.synth.vartrack import vartrack
 from unabridged.retrievers.result import Mode
@@ -40,6 +41,17 @@ def test_the_same_line_keeps_what_it_made(tmp_path):
     assert run(tmp_path, "needle", "--lengths", "256", "--mode", "bm25") == first
     written = {path for path in made if path.stat().st_mtime_ns != made[path]}
     assert not {path.name for path in written} & {"corpus.jsonl", "run.json", "run.trec", "manifest.json"}
+
+
+@pytest.mark.parametrize(("task", "module"), [("passkey", passkey), ("needle", needle), ("niah", sentences)])
+def test_a_set_of_an_older_generator_is_not_kept(tmp_path, monkeypatch, task, module):
+    words = [task, "--lengths", "256", "--mode", "bm25", *(["--samples", "2"] if task == "niah" else [])]
+    run(tmp_path, *words)
+    monkeypatch.setattr(module, "VERSION", 99)
+    monkeypatch.setattr(folders, "VERSION", 99)
+    run(tmp_path, *words)
+    versions = [json.loads(path.read_text())["version"] for path in (tmp_path / "sets").rglob("set.json")]
+    assert sorted(versions) == [1, 99]
 
 
 def test_one_shot_search_reaches_only_the_first_link_of_a_chain(tmp_path):
