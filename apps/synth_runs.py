@@ -8,11 +8,12 @@ allowance of words is judged by the evidence and the answers in it; no language 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from unabridged.apps import options as o
@@ -25,6 +26,7 @@ from unabridged.apps.run_commands import Name, Options, Out, Quiet, evidence_in,
 from unabridged.contracts import Encoder, Level
 from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
+from unabridged.eval._resample import bootstrap_interval
 from unabridged.eval.evidence import RECORD
 from unabridged.eval.sets import read_set
 from unabridged.eval.synth import needle, passkey, sentences
@@ -97,9 +99,18 @@ def synth(  # noqa: PLR0913 - one parameter per option
         _show(options.name, order, found, output)
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen(Selection):
+    """A selection, with what its evidence recall is worth."""
+
+    recall_low: float
+    """Ends of the 95 % bootstrap interval of the mean recall over samples."""
+    recall_high: float
+
+
 def select(
     samples: Sequence[Sample], encoder: Encoder, pipeline: Pipeline, indexes: Path, stretch: int, allowance: int
-) -> Selection:
+) -> Chosen:
     """What search chooses from each sample: stretches in the order of the ranking, as many as the allowance holds."""
     outcomes: list[Outcome] = []
     for sample in samples:
@@ -109,7 +120,9 @@ def select(
         with build_index(items, encoder, indexes / fingerprint(identity)[:24], **pipeline.building) as index:
             ranked = index.rank([sample.question], len(items), mode=pipeline.mode)[0]
         outcomes.append(judged(sample, [spans[int(name)] for name in ranked.doc_ids], allowance))
-    return summed(samples, outcomes, allowance)
+    whole = summed(samples, outcomes, allowance)
+    low, high = bootstrap_interval(np.array([one.recall for one in outcomes]))
+    return Chosen(**{one.name: getattr(whole, one.name) for one in fields(whole)}, recall_low=low, recall_high=high)
 
 
 def _made(order: Order, length: int, out: Path) -> Path:
@@ -120,7 +133,7 @@ def _made(order: Order, length: int, out: Path) -> Path:
     return folder if (folder / RECORD).is_file() else make(order, length, place, None).folder
 
 
-def _show(name: str, order: Order, found: Sequence[Selection], output: Output) -> None:
+def _show(name: str, order: Order, found: Sequence[Chosen], output: Output) -> None:
     rows: list[Mapping[str, Any]] = [
         {"task": order.task.value, "length": length, "system": name, **asdict(one)}
         for length, one in zip(order.lengths, found, strict=True)
@@ -129,11 +142,12 @@ def _show(name: str, order: Order, found: Sequence[Selection], output: Output) -
         known = [[[size, share if size else None] for size, share in one.by_depth] for one in found]  # JSON has no NaN
         emit({"selections": [{**row, "by_depth": depths} for row, depths in zip(rows, known, strict=True)]})
         return
-    head = ["length", "samples", "allowance", "evidence recall", "all evidence", "answers in context"]
+    shares = ["evidence recall", "95 % interval", "all evidence", "answers in context"]
     body = [
         [f"{row['length']:,}", str(row["samples"]), f"{row['allowance']:,} words"]
-        + [f"{row[key]:.3f}" for key in ("recall", "all_evidence", "answered")]
+        + [f"{row['recall']:.3f}", f"{row['recall_low']:.3f}-{row['recall_high']:.3f}"]
+        + [f"{row[key]:.3f}" for key in ("all_evidence", "answered")]
         for row in rows
     ]
     say(f"{order.task.value} by {name}")
-    say(aligned([head, *body]))
+    say(aligned([["length", "samples", "allowance", *shares], *body]))

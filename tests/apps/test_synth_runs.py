@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -69,6 +70,22 @@ def test_an_allowance_for_the_whole_text_finds_everything_and_a_tiny_one_nothing
     none = select(samples, encoder, pipeline, tmp_path, 4, 3)
     assert whole.recall == whole.all_evidence == whole.answered == 1.0
     assert none.recall == none.answered == 0.0
+
+
+def test_an_interval_stands_beside_evidence_recall(tmp_path):
+    samples = [make(60, seed) for make in (niah, vartrack) for seed in range(4)]
+    each = [select([one], HashingEncoder(dim=32), Pipeline(Mode.BM25), tmp_path, 2, 120).recall for one in samples]
+    whole = select(samples, HashingEncoder(dim=32), Pipeline(Mode.BM25), tmp_path, 2, 120)
+    assert len(set(each)) > 1
+    draws = np.random.default_rng(1).choice(each, (20_000, len(each))).mean(axis=1)  # another seed, no blocks
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (whole.recall_low, whole.recall_high) == pytest.approx((low, high), abs=0.02)
+    few = ("niah", "--lengths", "512", "--samples", "3", "--mode", "bm25", "--allowance", "60")
+    (row,) = run(tmp_path, *few)["selections"]
+    assert row["recall_low"] <= row["recall"] <= row["recall_high"]
+    line = ["eval", "synth", *few, "--out", str(tmp_path), "--encoder", "hashing", "--quiet"]
+    text = CliRunner().invoke(app, line).stdout
+    assert f"{row['recall_low']:.3f}-{row['recall_high']:.3f}" in text
 
 
 @pytest.mark.parametrize("words", [["--allowance", "0"], ["--stretch", "0"], ["--samples", "0"]])
