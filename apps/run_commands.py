@@ -181,6 +181,7 @@ def verify(
             say(f"{found.queries:,} queries: {len(found.moved):,} with other documents (near-ties within {SCORES:g})")
             for label, names in (
                 ("changed documents", found.changed), ("changed queries", found.moved), ("other scores", found.other),
+                ("files edited after the run", found.edited),
             ):  # fmt: skip
                 if names:
                     say(f"{label}: {', '.join(names)}")

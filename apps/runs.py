@@ -3,7 +3,7 @@
 ::
 
     OUT/indexes/HASH/               by content and settings: systems that differ in search alone share one
-    OUT/runs/SET/SYSTEM/run.json    the record; written last, so a run without it is unfinished
+    OUT/runs/SET/SYSTEM/run.json    the record, with the SHA-256 of the others; written last: without it, unfinished
                        run.trec     ids percent-encoded where they hold white space
                        queries.jsonl    text, values, tokens of its document, depth of its evidence
 
@@ -33,7 +33,7 @@ from unabridged.errors import CorpusError, RuntimeFailure, ValidationError
 from unabridged.eval.measures import Evaluation, Measure, evaluate
 from unabridged.eval.sets import Facts, RetrievalSet
 from unabridged.eval.trec import write_run
-from unabridged.files import write_atomic
+from unabridged.files import sha256_file, write_atomic
 from unabridged.manifest import fingerprint
 from unabridged.progress import Listener, Progress
 from unabridged.retrievers.api import settings_from
@@ -113,7 +113,7 @@ def run_system(
     identity = fingerprint(wanted)
     if (folder / RECORD).is_file():
         found = read_record(folder / RECORD)
-        if found["identity"] == identity:
+        if found["identity"] == identity and "files" in found:
             return found
     index, report, built = _indexed(whole, known, system, out, listener)
     with index:
@@ -168,6 +168,7 @@ def run_system(
         },
         "index": {"folder": index.folder.name, "bytes": size, "recipe": report.index["recipe"]},
         "by_length": by_length([place.tokens for place in places], means),
+        "files": {name: sha256_file(folder / name) for name in (RUN, QUERIES)},
         "by_depth": by_depth([place.depth for place in places], means),
         "versions": versions(),
     }

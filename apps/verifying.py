@@ -2,7 +2,8 @@
 
 Which documents and queries are checked follows from the run's identity and their ids, so neither who ran nor who
 verifies can choose them.  A document is cut, read and encoded again and compared with the vectors in the index; a query
-is searched again and compared with the run file.
+is searched again and compared with the run file.  The files of the run are compared whole, by their SHA-256 in its
+record.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from unabridged.apps.runs import QUERIES, RUN, Record, read_queries, read_record
 from unabridged.contracts import Floats, Level
 from unabridged.errors import MissingFile, PassportMismatch
 from unabridged.eval.trec import read_run
+from unabridged.files import sha256_file
 from unabridged.index.shard import Shard
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
@@ -48,11 +50,13 @@ class Verdict:
     """Queries whose documents differ from the run's by more than near-ties."""
     other: tuple[str, ...]
     """Measures whose value in the record is not the mean of the queries' values, and "queries" if some are lost."""
+    edited: tuple[str, ...]
+    """Files of the run whose SHA-256 is not the one in the record."""
 
     @property
     def holds(self) -> bool:
         """Whether nothing differed."""
-        return not (self.changed or self.moved or self.other)
+        return not (self.changed or self.moved or self.other or self.edited)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -98,7 +102,14 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
         run = read_run(path.parent / RUN, escaped=True)
         again = Answers(index, pipeline, int(record["depth"])).answer(texts)
         moved = tuple(name for name in texts if not same_ranking(run.get(name, {}), again[name]))
-    return Verdict(len(picked), vectors, worst, changed, len(texts), moved, _other(record, asked))
+    edited = _edited(record, path.parent)
+    return Verdict(len(picked), vectors, worst, changed, len(texts), moved, _other(record, asked), edited)
+
+
+def _edited(record: Record, folder: Path) -> tuple[str, ...]:
+    """Files that are not those which the record was written for; one without a sum cannot be told to be."""
+    sums = record.get("files", {})
+    return tuple(name for name in (RUN, QUERIES) if sums.get(name) != sha256_file(folder / name))
 
 
 def _other(record: Record, asked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -56,6 +56,34 @@ def test_a_record_that_was_moved_away_from_its_index_says_where_it_belongs(recor
         verify_run(other)
 
 
+@pytest.mark.parametrize("name", ["run.trec", "queries.jsonl"])
+def test_an_edit_at_a_query_that_was_not_picked_is_found_too(record: Path, name: str) -> None:
+    path = record.with_name(name)
+    whole = path.read_bytes()
+    picked = 0
+    lines = whole.splitlines(keepends=True)
+    for at, line in enumerate(lines):  # a mark at the end of each line in turn changes neither ranks nor values
+        path.write_bytes(b"".join([*lines[:at], line.replace(b"\n", b" \n"), *lines[at + 1 :]]))
+        found = verify_run(record, documents=1, queries=1)
+        assert found.edited == (name,)
+        assert not found.holds
+        picked += bool(found.moved or found.other)
+        if at == 3:
+            break
+    assert not picked  # nothing but the sum tells
+    path.write_bytes(whole)
+    assert verify_run(record, documents=1, queries=1).holds
+
+
+def test_a_record_without_sums_does_not_hold_and_is_made_anew_by_the_same_run(record: Path, tmp_path: Path) -> None:
+    body = json.loads(record.read_text())
+    del body["files"]
+    record.write_text(json.dumps(body))
+    assert verify_run(record).edited == ("run.trec", "queries.jsonl")
+    run(tmp_path, system())
+    assert verify_run(record).holds
+
+
 def test_the_values_of_the_record_are_means_over_all_queries(tmp_path: Path) -> None:
     whole = passkeys()
     run(tmp_path, system(), whole)
