@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.apps.plots import markdown
-from unabridged.apps.runs import QUERIES, RECORD, Record, read_queries, read_record
+from unabridged.apps.runs import QUERIES, RECORD, Record, configuration, read_queries, read_record
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.eval.significance import holm, randomization_p
-from unabridged.manifest import fingerprint
 
 Table: TypeAlias = list[list[str]]
 """Rows of cells; the first is the head."""
@@ -134,7 +133,7 @@ def _check(entries: Sequence[Entry]) -> None:
     _alike(
         entries,
         lambda one: one.system,
-        _made,
+        lambda one: configuration(one.record["system"]),
         "The runs of {} are of {} different systems (encoder, settings or scoring)",
     )
     _alike(entries, lambda _: "", lambda one: one.measure, "The runs{} have {} different first measures (-m)")
@@ -147,12 +146,6 @@ def _alike(entries: Sequence[Entry], key: Callable[[Entry], str], fact: Callable
     for name, facts in found.items():
         if len(facts) > 1:
             raise CorpusError(f"{said.format(name, len(facts))}; run them again alike, or under names of their own.")
-
-
-def _made(entry: Entry) -> str:
-    """What the system of a run is besides its name; versions and paths may differ."""
-    system = entry.record["system"]
-    return fingerprint([system["encoder"]["fingerprint"], system["encoder"]["window"], system["pipeline"]])
 
 
 def scores(board: Board, measure: str) -> Table:

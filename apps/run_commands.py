@@ -295,6 +295,7 @@ def describe(record: Record) -> str:
         + f"{speed['query_ms_p50']:.1f} ms per query (p95 {speed['query_ms_p95']:.1f})"
     )
     lines += bin_lines(record["by_length"], record["by_depth"], record["primary"])
+    lines += [f"  kept in {record['place']}"] if "place" in record else []
     return "\n".join([*lines, *_notes(record)])
 
 

@@ -6,8 +6,10 @@
     OUT/runs/SET/SYSTEM/run.json    the record, with the SHA-256 of the others; written last: without it, unfinished
                        run.trec     ids percent-encoded where they hold white space
                        queries.jsonl    text, values, tokens of its document, depth of its evidence
+    OUT/runs/SET/SYSTEM-HASH/       the same, where that name holds a run of another content or another system
 
-The same call continues: an index resumes at any moment, and a finished record of the same system and set is kept.
+The same call continues: an index resumes at any moment, and a finished record of the same system and set is kept; only
+other measures or other evidence of both are written in its place.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ DEPTH = 100
 WHOLE = 1000
 """The same for measures of the whole list, such as AP, as in TREC runs."""
 NAME_CHARACTERS = 24
+SUFFIX_CHARACTERS = 8
 PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "system": ("name", "encoder", "pipeline"),
     "set": ("name", "revision", "documents", "queries", "duplicate_share"),
@@ -105,7 +108,7 @@ def run_system(
         ValidationError: a record in the way is damaged.
         And what :func:`unabridged.retrievers.build.build` raises.
     """
-    folder = out / "runs" / file_name(whole.name) / file_name(system.name)
+    folder = _place_of(out / "runs" / file_name(whole.name) / file_name(system.name), known, system)
     depth = depth_of(measures)
     wanted = {"system": system.identity, "set": known.revision, "measures": list(measures), "depth": depth}
     if evidence:
@@ -147,6 +150,7 @@ def run_system(
             "unknown_documents": len(known.unknown),
             "queries_without_judgement": whole.unjudged,
         },
+        "place": folder.relative_to(out).as_posix(),
         "depth": depth,
         "primary": str(result.measures[0]),
         "measures": _measures(result),
@@ -174,6 +178,23 @@ def run_system(
     }
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
     return record
+
+
+def _place_of(folder: Path, known: Facts, system: System) -> Path:
+    """``folder``, or one beside it if a finished run of another content or another system is in it."""
+    if not (folder / RECORD).is_file():
+        return folder
+    held = read_record(folder / RECORD)
+    ours = [configuration(system.as_json()), known.revision]
+    if [configuration(held["system"]), held["set"]["revision"]] == ours:
+        return folder
+    return folder.with_name(f"{folder.name}-{fingerprint(ours)[:SUFFIX_CHARACTERS]}")
+
+
+def configuration(system: Mapping[str, Any]) -> str:
+    """Hash of what a recorded system is besides its name; the release and the path of the encoder may differ."""
+    encoder = system["encoder"]
+    return fingerprint([encoder["fingerprint"], encoder["window"], system["pipeline"]])
 
 
 def depth_of(measures: Sequence[str]) -> int:

@@ -53,7 +53,8 @@ def test_a_finished_run_is_read_and_a_changed_system_is_run_again(tmp_path: Path
     run(tmp_path, system())
     assert place(tmp_path).stat().st_mtime_ns == before
     other = run(tmp_path, system(window=32, name="hashing hybrid"))
-    assert place(tmp_path).stat().st_mtime_ns > before
+    assert place(tmp_path).stat().st_mtime_ns == before  # under the same name, and beside it
+    assert (tmp_path / other["place"] / "run.json").stat().st_mtime_ns > before
     assert other["index"]["folder"] != ""
     assert len(list((tmp_path / "indexes").glob("*/manifest.json"))) == 2
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
 from unabridged.apps.runs import depth_of, read_record
+from unabridged.apps.verifying import verify_run
 from unabridged.contracts import Document
 from unabridged.corpora import Query
 from unabridged.errors import CorpusError, ValidationError
@@ -51,6 +52,26 @@ def test_two_sets_of_one_name_never_replace_each_other(tmp_path: Path) -> None:
     refused = asked("beir", *sets, "--out", tmp_path / "out", "--encoder", "hashing", code=2)
     assert "Two sets are called same" in refused["error"]["message"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_the_same_name_in_a_later_call_keeps_the_run_before(tmp_path: Path) -> None:
+    for name, length in (("a", 256), ("b", 512)):
+        write_beir(tmp_path / name / "same", passkeys(length))
+    found = {}
+    for _ in range(2):  # the second time both are found finished
+        for name in ("a", "b"):
+            line = ("beir", tmp_path / name / "same", "--out", tmp_path / "out", "--encoder", "hashing")
+            (record,) = asked(*line)["runs"]
+            assert found.setdefault(name, record) == record
+            path = tmp_path / "out" / record["place"] / "run.json"
+            assert json.loads(path.read_text()) == record
+            assert verify_run(path).holds
+            assert f"kept in {record['place']}" in call(*line, "--quiet")
+    assert found["a"]["place"] != found["b"]["place"]
+    assert found["a"]["set"]["revision"] != found["b"]["set"]["revision"]
+    refused = CliRunner().invoke(app, ["eval", "leaderboard", str(tmp_path / "out")])
+    assert refused.exit_code != 0
+    assert "there twice" in refused.stderr
 
 
 def test_every_split_keeps_a_run_of_its_own(tmp_path: Path) -> None:
