@@ -275,11 +275,10 @@ def table(rows: Sequence[Row]) -> list[list[str]]:
     body = []
     for row in rows:
         ends = "" if row.low is None else f"{row.low:.4f}-{row.high:.4f}"
-        split = row.split if row.subset == "default" else f"{row.split}/{row.subset}"
         cut = [_percent(row.documents_cut), _percent(row.tokens_cut)]
         counts = [_number(row.queries), _number(row.missing)]
         speed = _number(row.tokens_per_second)
-        body.append([row.task, split, row.measure, f"{row.score:.4f}", ends, *counts, *cut, speed])
+        body.append([row.task, _split(row), row.measure, f"{row.score:.4f}", ends, *counts, *cut, speed])
     return [[*head, "tokens/s"], *body]
 
 
@@ -288,7 +287,9 @@ def places(rows: Sequence[Row]) -> list[str]:
     lines = []
     for row in rows:
         held = bin_lines(row.by_length, row.by_depth, row.measure)
-        lines += [f"{row.task} {row.split}, {row.measure} by length and depth of what answers:", *held] if held else []
+        lines += (
+            [f"{row.task} {_split(row)}, {row.measure} by length and depth of what answers:", *held] if held else []
+        )
     return lines
 
 
@@ -309,6 +310,10 @@ def _raw(text: str) -> tuple[str, Path]:
     if not sign or not folder or name not in NAMES.split(", "):
         raise UsageError(f"--raw takes NAME=FOLDER with one of {NAMES}; got {text!r}.")
     return name, Path(folder)
+
+
+def _split(row: Row) -> str:
+    return row.split if row.subset == "default" else f"{row.split}/{row.subset}"
 
 
 def _percent(share: float | None) -> str:

@@ -211,6 +211,7 @@ def read_record(path: Path) -> Record:
             raise ValidationError(f"{path} has format {record['format']!r}, and this version reads {FORMAT}.")
         for part, names in PARTS.items():
             _ = [record[part][name] for name in names]
+        _ = configuration(record["system"])
         _ = record["identity"], record["measures"][record["primary"]]["value"], record["by_length"], record["by_depth"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValidationError(f"{path} is no record of a run ({error!r}); remove it to run again.") from error

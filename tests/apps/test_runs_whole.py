@@ -143,6 +143,9 @@ def test_a_record_that_lacks_a_part_is_a_typed_error(tmp_path: Path, part: str, 
     place(tmp_path).write_text(json.dumps(body))
     with pytest.raises(ValidationError, match="no record of a run"):
         read_record(place(tmp_path))
+    place(tmp_path).write_text(json.dumps(body | {"system": {**body["system"], "pipeline": {}, "encoder": {}}}))
+    with pytest.raises(ValidationError, match="no record of a run"):
+        read_record(place(tmp_path))
     place(tmp_path).write_text(json.dumps(body | {part: []}))
     with pytest.raises(ValidationError, match="no record of a run"):
         read_record(place(tmp_path))
