@@ -46,6 +46,7 @@ QUICK = {
 }
 """Words of each set that ``--quick`` keeps."""
 DISCOUNTS = (0.0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0)
+LEADS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
 WEIGHTS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # of BM25, the rest is the dense list's
 
 
@@ -213,9 +214,19 @@ def rules() -> dict[str, dict[str, Rule]]:
             "document vector": lambda on, q: on.whole[q],
             **{f"top-{k} mean": dense(method="topk", k=k) for k in (2, 3, 5)},
             **{f"softmax mean, T={t}": dense(method="softmax", temperature=t) for t in (0.02, 0.05)},
-            **{f"{a} MaxP + {1 - a:.1f} document": dense(method="combined", alpha=a) for a in (0.5, 0.7, 0.8, 0.9)},
-            **{f"MaxP - {c} expected maximum": dense(method="combined", alpha=1.0, draws=c) for c in (0.1, 0.2, 0.5)},
-            "0.7 (MaxP - 0.2 exp. max.) + 0.3 document": dense(method="combined", alpha=0.7, draws=0.2),
+            **{
+                f"{a} MaxP + {1 - a:.1f} document": dense(method="combined", alpha=a, lead=0.0)
+                for a in (0.5, 0.7, 0.8, 0.9)
+            },
+            **{
+                f"{1 - f:.2f} (0.8 MaxP + 0.2 document) + {f} first": dense(method="combined", alpha=0.8, lead=f)
+                for f in LEADS[1:]
+            },
+            **{
+                f"MaxP - {c} expected maximum": dense(method="combined", alpha=1.0, lead=0.0, draws=c)
+                for c in (0.1, 0.2, 0.5)
+            },
+            "0.7 (MaxP - 0.2 exp. max.) + 0.3 document": dense(method="combined", alpha=0.7, lead=0.0, draws=0.2),
             **{f"discounted, r={r}": dense(method="discounted", discount=r) for r in DISCOUNTS[1:-1]},
         },
         f"Fusion with BM25 (first {DEPTH} of each list)": {
@@ -273,6 +284,8 @@ def report(sets: Sequence[Scored]) -> tuple[str, dict[str, Any]]:
     alone = [on for on in sets if on.facts["name"] != "pooled"]
     held = {
         "alpha": leave_one_out(alone, {a: dense(method="combined", alpha=a) for a in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)}),
+        "lead": leave_one_out(alone, {f: dense(method="combined", lead=f) for f in LEADS}),
+        "lead, hybrid": leave_one_out(alone, {f: weighted(0.2, method="combined", lead=f) for f in LEADS}),
         "discount": leave_one_out(alone, {r: dense(method="discounted", discount=r) for r in DISCOUNTS}),
         "BM25 weight": leave_one_out(alone, {w: weighted(w) for w in WEIGHTS}),
     }

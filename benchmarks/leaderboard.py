@@ -18,11 +18,10 @@ from typing import Any
 from unabridged.apps.leaderboard import Board, collect, render
 from unabridged.apps.pipeline import Pipeline
 from unabridged.apps.progress import progress
-from unabridged.apps.run_commands import describe
+from unabridged.apps.run_commands import describe, evidence_in
 from unabridged.apps.runs import System, run_system
 from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.load import load_encoder
-from unabridged.eval.evidence import EVIDENCE, read_evidence
 from unabridged.eval.sets import facts, read_set
 from unabridged.files import write_atomic
 from unabridged.retrievers.result import Mode
@@ -52,6 +51,10 @@ SYSTEMS: dict[str, tuple[Callable[[], Encoder], Pipeline]] = {
         encoder,
         Pipeline(scoring=DocumentScoring("max"), fusion=Fusion("rrf")),
     ),
+    "hybrid, former numbers": (
+        encoder,
+        Pipeline(scoring=DocumentScoring(alpha=0.8, lead=0.0), fusion=Fusion(weights=(0.8, 0.2))),
+    ),
     "default (hybrid)": (encoder, Pipeline()),
 }
 
@@ -69,8 +72,7 @@ def main() -> None:
         folder = asked.sets / name
         whole = read_set(folder)
         known = facts(whole)
-        held = read_evidence(folder) if (folder / EVIDENCE).is_file() else ()
-        evidence = {(one.query_id, one.doc_id): (one.start, one.end) for one in held}
+        evidence = evidence_in(folder, whole)
         for system in asked.systems:
             load, pipeline = SYSTEMS[system]
             with progress(False) as listener:

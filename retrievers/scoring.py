@@ -1,12 +1,14 @@
 """Document scores from segment scores, and fusion of ranked lists, as pure functions of arrays.
 
-A candidate document comes with the exact scores of *all* its segments.  The defaults were chosen by
-measurement on nine sets of long and of short documents (``benchmarks/results/document_score.md``):
+A candidate document comes with the exact scores of *all* its segments.  The defaults were chosen by measurement:
+the forms on nine sets of long and of short documents (``benchmarks/results/document_score.md``), their numbers on five
+whole sets and checked on others (``docs/results.md`` has the former numbers as a system of its own).
 
 *   ``auto`` is ``combined`` where the index keeps document vectors, ``discounted`` where it does not.
-*   ``combined``: alpha times the best segment plus the rest times the whole document.  The whole is low for a
-    long document about many things, which makes up for its many draws; a document of one segment keeps
-    its score, since both are the same vector.
+*   ``combined``: alpha times the best segment plus the rest times the whole document, and of that mixture
+    ``1 - lead`` plus ``lead`` times the first segment.  The whole is low for a long document about many things, which
+    makes up for its many draws; the first segment says what most documents are about.  A document of one segment
+    keeps its score, since all three are the same vector.
 *   ``discounted``: with s_1 >= s_2 >= ... >= s_n the document's sorted segment scores and r the discount,
 
         score = sum r^(i-1) s_i / sum r^(i-1),    both over i = 1..n.
@@ -32,8 +34,8 @@ Doubles: TypeAlias = NDArray[np.float64]
 Ranked: TypeAlias = tuple[Rows, Floats]
 """Rows and scores of one ranked list, best first, no row twice, no padding."""
 
-HYBRID_WEIGHTS = (0.8, 0.2)
-"""Dense, BM25: at 0.2 for BM25 none of the nine sets loses to the dense list, at 0.5 seven do."""
+HYBRID_WEIGHTS = (0.7, 0.3)
+"""Dense, BM25."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class DocumentScoring:
         k: ``topk``: how many of the best segments are averaged; shorter documents average all they have.
         temperature: ``softmax``: in units of the scores, above 0; towards 0 it is the maximum.
         alpha: ``combined``: weight of the best segment; the rest goes to the whole-document score.
+        lead: ``combined``: weight of the first segment against that mixture.
         draws: ``combined``: how much of the expected maximum of n draws is taken off the best segment.
 
     Raises:
@@ -56,14 +59,18 @@ class DocumentScoring:
     discount: float = 0.2
     k: int = 3
     temperature: float = 0.05
-    alpha: float = 0.8
+    alpha: float = 0.7
+    lead: float = 0.1
     draws: float = 0.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"no document score {self.method!r}: choose one of {', '.join(METHODS)}")
-        if not (0.0 <= self.discount <= 1.0 and 0.0 <= self.alpha <= 1.0):
-            raise UsageError(f"discount and alpha are 0 to 1, got discount={self.discount}, alpha={self.alpha}")
+        if not all(0.0 <= share <= 1.0 for share in (self.discount, self.alpha, self.lead)):
+            raise UsageError(
+                f"discount, alpha and lead are 0 to 1, got discount={self.discount}, alpha={self.alpha}, "
+                f"lead={self.lead}"
+            )
         if self.k < 1 or not 0.0 < self.temperature < float("inf") or not 0.0 <= self.draws < float("inf"):
             raise UsageError(
                 "needs k >= 1, temperature > 0 and draws >= 0, "
@@ -217,7 +224,7 @@ def _softmax(segments: Doubles, offsets: Rows, documents: Floats | None, scoring
 
 
 def _combined(segments: Doubles, offsets: Rows, documents: Floats | None, scoring: DocumentScoring) -> Doubles:
-    """Alpha (max - draws * deviation * E_n) + (1 - alpha) whole.
+    """(1 - lead) (alpha (max - draws * deviation * E_n) + (1 - alpha) whole) + lead first.
 
     The deviation is that of the S scores at hand, so it is the candidates', which is a little below the corpus'.
     """
@@ -228,7 +235,8 @@ def _combined(segments: Doubles, offsets: Rows, documents: Floats | None, scorin
         )
     luck = scoring.draws * segments.std() * expected_maximum(np.diff(offsets))
     best = np.maximum.reduceat(segments, offsets[:-1]) - luck
-    return np.asarray(scoring.alpha * best + (1.0 - scoring.alpha) * documents.astype(np.float64))
+    mixture = scoring.alpha * best + (1.0 - scoring.alpha) * documents.astype(np.float64)
+    return np.asarray((1.0 - scoring.lead) * mixture + scoring.lead * segments[offsets[:-1]])
 
 
 def _auto(segments: Doubles, offsets: Rows, documents: Floats | None, scoring: DocumentScoring) -> Doubles:

@@ -46,7 +46,8 @@ def by_hand(scores, scoring, whole):
         t = scoring.temperature
         return t * math.log(sum(math.exp(s / t) for s in best) / len(best))
     if scoring.method in ("combined", "auto"):
-        return scoring.alpha * best[0] + (1 - scoring.alpha) * whole
+        mixture = scoring.alpha * best[0] + (1 - scoring.alpha) * whole
+        return (1 - scoring.lead) * mixture + scoring.lead * float(np.float32(scores[0]))
     weights = [scoring.discount**i for i in range(len(best))]
     return sum(w * s for w, s in zip(weights, best, strict=True)) / sum(weights)
 
@@ -126,8 +127,10 @@ def test_by_default_a_long_document_is_not_punished_for_segments_about_other_thi
 def test_draws_take_the_expected_maximum_off_the_best_segment():
     segments, offsets = packed([[0.5, 0.1, 0.3], [0.4]])
     whole = np.array([0.2, 0.2], np.float32)
-    plain, _ = score_documents(segments, offsets, whole, DocumentScoring("combined", alpha=0.5))
-    corrected, _ = score_documents(segments, offsets, whole, DocumentScoring("combined", alpha=0.5, draws=0.4))
+    plain, _ = score_documents(segments, offsets, whole, DocumentScoring("combined", alpha=0.5, lead=0.0))
+    corrected, _ = score_documents(
+        segments, offsets, whole, DocumentScoring("combined", alpha=0.5, lead=0.0, draws=0.4)
+    )
     luck = 0.5 * 0.4 * segments.std() * expected_maximum(np.array([3]))[0]
     np.testing.assert_allclose(plain - corrected, [luck, 0.0], atol=1e-6)
 
@@ -210,7 +213,7 @@ def test_weighted_fusion_adds_scores_brought_to_their_range():
     dense, bm25 = ranking((1, 0.8), (2, 0.6), (3, 0.4)), ranking((3, 30.0), (4, 20.0), (1, 10.0))
     rows, scores = fuse([dense, bm25], Fusion())
     assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
-        {1: 0.8, 2: 0.4, 3: 0.2, 4: 0.1}, abs=1e-6
+        {1: 0.7, 2: 0.35, 3: 0.3, 4: 0.15}, abs=1e-6
     )
     assert rows.tolist() == [1, 2, 3, 4]
 
