@@ -15,7 +15,7 @@ from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.places import check_file
-from unabridged.contracts import Level, OverflowPolicy
+from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.methods import LogN, Method
 from unabridged.errors import EXIT_PARTIAL, MissingFile, UsageError
 from unabridged.retrievers.result import Mode
@@ -205,6 +205,13 @@ class Options:
         self.encoder, self.mode, self.rank, self.building, self.loading = encoder, mode, rank, building, loading
         self.name = name or self._called()
 
+    def load(self) -> Encoder:
+        """The encoder.  BM25 needs no vectors: where no model is asked for it gets the encoder without weights."""
+        from unabridged.encoders.load import HASHING, load_encoder
+
+        plain = self.mode is Mode.BM25 and self.encoder is None and not self.loading.keys() - {"network", "device"}
+        return load_encoder(HASHING) if plain else load_encoder(self.encoder, **self.loading)
+
     def _called(self) -> str:
         """``MODEL-mode`` and every option that was given."""
         model = Path(self.encoder).name if self.encoder else "default"
@@ -252,7 +259,6 @@ def run_sets(
     from unabridged.apps.pipeline import Pipeline
     from unabridged.apps.progress import progress
     from unabridged.apps.runs import MEASURES, System, file_name, run_system
-    from unabridged.encoders.load import load_encoder
     from unabridged.eval.measures import Measure
     from unabridged.eval.sets import facts
 
@@ -262,7 +268,7 @@ def run_sets(
     if twice is not None:
         raise UsageError(f"Two sets are called {twice}, and one run would replace the other: use an --out for each.")
     pipeline = Pipeline(options.mode, options.rank, options.building)
-    system = System(options.name, load_encoder(options.encoder, **options.loading), pipeline)
+    system = System(options.name, options.load(), pipeline)
     records = []
     for whole, evidence in sets:
         known = facts(whole)

@@ -24,7 +24,6 @@ from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.pipeline import Pipeline
 from unabridged.apps.run_commands import Name, Options, Out, Quiet, evidence_in, run_sets
 from unabridged.contracts import Encoder, Level
-from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
 from unabridged.eval._resample import bootstrap_interval
 from unabridged.eval.evidence import RECORD
@@ -93,7 +92,7 @@ def synth(  # noqa: PLR0913 - one parameter per option
             return
         if allowance < 1 or stretch < 1:
             raise UsageError(f"--allowance and --stretch must be at least 1, got {allowance} and {stretch}.")
-        model = load_encoder(encoder, **loading)
+        model = options.load()
         pipeline = Pipeline(mode, Level.DOC, options.building)
         found = [select(read_samples(one), model, pipeline, out / "indexes", stretch, allowance) for one in folders]
         _show(options.name, order, found, output)

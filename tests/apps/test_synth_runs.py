@@ -114,3 +114,10 @@ def test_a_tenth_without_evidence_has_no_share_and_the_answer_is_json(tmp_path):
     assert len(depths) == 10
     assert all((share is None) == (size == 0) for size, share in depths)
     assert any(size == 0 for size, _ in depths)
+
+
+def test_words_alone_need_no_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("unabridged.encoders._resolve.resolve", lambda *_, **__: pytest.fail("a model was looked for"))
+    line = ["eval", "synth", "passkey", "--lengths", "256", "--mode", "bm25", "--out", str(tmp_path), "--quiet"]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    assert CliRunner().invoke(app, [*line, "--mode", "dense"]).exit_code != 0
