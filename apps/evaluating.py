@@ -150,9 +150,11 @@ def save(folder: Path, rows: Sequence[dict[str, Any]], note: str) -> list[str]:
     panels = [
         plots.lines(curve("cosine"), "how alike vectors are", "tokens, from", "mean pairwise cosine"),
         plots.lines(curve("variance"), "how far vectors spread", "tokens, from", "total variance"),
-        plots.lines(layers, f"texts of {last:,} tokens and more", "layer", "high-frequency energy ||HX||/||X||"),
     ]
-    plots.save_panels(folder / "collapse.png", panels, "Length collapse", columns=3)
+    if any(layers.values()):  # nothing with --sample 0
+        title = f"texts of {last:,} tokens and more"
+        panels.append(plots.lines(layers, title, "layer", "high-frequency energy ||HX||/||X||"))
+    plots.save_panels(folder / "collapse.png", panels, "Length collapse", columns=len(panels))
     (folder / "collapse.md").write_text(f"{plots.markdown(table(rows))}\n\n{note}.\n", encoding="utf-8")
     return [str(folder / "collapse.png"), str(folder / "collapse.md")]
 
