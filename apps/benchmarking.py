@@ -15,11 +15,12 @@ from unabridged.apps import options as o
 from unabridged.apps.advising import aligned, numbers, words
 from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
+from unabridged.apps.loading import load_for_mode
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.places import check_folder
 from unabridged.apps.progress import progress
 from unabridged.contracts import Level
-from unabridged.encoders.load import HASHING, load_encoder
+from unabridged.encoders.load import load_encoder
 from unabridged.errors import EXIT_PARTIAL, UsageError
 from unabridged.progress import Listener
 from unabridged.retrievers.result import Mode
@@ -204,7 +205,7 @@ class Asked:
     building: Mapping[str, Any]
 
     def model(self, out: Path, records: Records, listener: Listener | None) -> tuple[Any, dict[str, Any]]:
-        """The mteb model, and its description.  BM25 alone needs no vectors: it gets the encoder without weights."""
+        """The mteb model, and its description."""
         from unabridged.apps.integrations.mteb_encoder import MtebEncoder
         from unabridged.apps.integrations.mteb_search import MtebSearch
         from unabridged.apps.pipeline import Pipeline
@@ -216,8 +217,7 @@ class Asked:
             overflow = {name: value for name, value in settings_from(self.building).items() if name == "overflow"}
             vector = MtebEncoder(encoder, records=records, **overflow)
             return vector, {"kind": "vector", "overflow": vector.overflow.value}
-        plain = self.mode is Mode.BM25 and self.encoder is None and not self.loading.keys() - {"network", "device"}
-        encoder = load_encoder(HASHING) if plain else load_encoder(self.encoder, **self.loading)
+        encoder = load_for_mode(self.mode, self.encoder, self.loading)
         pipeline = Pipeline(self.mode, self.search_level, dict(self.building))
         model = MtebSearch(encoder, out / "indexes", pipeline, records=records, listener=listener)
         return model, pipeline.as_json()

@@ -223,25 +223,29 @@ def contents(board: Board) -> Table:
     return rows
 
 
-def bins(board: Board, which: str, label: Callable[[Mapping[str, Any]], str]) -> Table:
-    """The first measure by bins of ``by_length`` or ``by_depth``, pooled over all sets; nothing without bins."""
-    sums: dict[tuple[str, str], list[float]] = {}
-    order: dict[str, float] = {}
+def pooled(board: Board, which: str) -> dict[tuple[str, float], tuple[float, int]]:
+    """System and start of a bin (``by_length``, ``by_depth``) -> mean of the first measure over all sets, queries."""
+    sums: dict[tuple[str, float], tuple[float, int]] = {}
     for entry in board.entries:
         for one in entry.record[which]:
-            name = label(one)
-            order[name] = one["from"]
-            held = sums.setdefault((entry.system, name), [0.0, 0.0])
-            held[0] += one["queries"] * one[entry.measure]
-            held[1] += one["queries"]
-    columns = sorted(order, key=order.__getitem__)
-    if not columns:
+            total, count = sums.get((entry.system, one["from"]), (0.0, 0))
+            place = entry.system, one["from"]
+            sums[place] = total + one["queries"] * one[entry.measure], count + one["queries"]
+    return {place: (total / count, count) for place, (total, count) in sums.items()}
+
+
+def bins(board: Board, which: str, label: Callable[[Mapping[str, Any]], str]) -> Table:
+    """The first measure by bins of ``by_length`` or ``by_depth``, pooled over all sets; nothing without bins."""
+    labels = {one["from"]: label(one) for entry in board.entries for one in entry.record[which]}
+    if not labels:
         return []
+    cells = {(system, labels[at]): mean for (system, at), mean in pooled(board, which).items()}
 
     def shown(system: str, name: str) -> str:
-        total, count = sums.get((system, name), (0.0, 0.0))
-        return f"{100 * total / count:.1f} ({count:.0f})" if count else ""
+        mean, count = cells.get((system, name), (0.0, 0))
+        return f"{100 * mean:.1f} ({count})" if count else ""
 
+    columns = [labels[at] for at in sorted(labels)]
     return table(board.systems, columns, shown)
 
 

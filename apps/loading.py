@@ -8,7 +8,9 @@ from typing import Any
 
 from unabridged.contracts import Corpus, Encoder
 from unabridged.corpora import read_corpus
+from unabridged.encoders.load import HASHING, load_encoder
 from unabridged.retrievers.api import encoder_for
+from unabridged.retrievers.result import Mode
 
 
 def load_corpus(sources: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
@@ -19,3 +21,9 @@ def load_corpus(sources: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
 def load_for(folder: Path, encoder: str | None, loading: Mapping[str, Any]) -> Encoder:
     """The encoder named on the command line, else that of the index at ``folder``, else the default."""
     return encoder_for(folder, encoder, **loading)
+
+
+def load_for_mode(mode: Mode, encoder: str | None, loading: Mapping[str, Any]) -> Encoder:
+    """The encoder named.  BM25 needs no vectors: where no model is asked for it gets the encoder without weights."""
+    plain = mode is Mode.BM25 and encoder is None and not loading.keys() - {"network", "device"}
+    return load_encoder(HASHING) if plain else load_encoder(encoder, **loading)

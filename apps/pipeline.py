@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from unabridged.contracts import Level
+from unabridged.contracts import Corpus, Encoder, Level
 from unabridged.errors import ResourceError
 from unabridged.eval.trec import strictly_decreasing
+from unabridged.progress import Listener, Progress
 from unabridged.retrievers.api import settings_from
+from unabridged.retrievers.build import BuildReport, build
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode, RankedList
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
@@ -41,6 +44,24 @@ class Pipeline:
     def settings(self) -> BuildSettings:
         """How its indexes are built."""
         return BuildSettings(**settings_from(self.building))
+
+    def indexed(
+        self, corpus: Corpus, encoder: Encoder, folder: Path, listener: Listener | None = None
+    ) -> tuple[Index, BuildReport, int]:
+        """The index of ``corpus`` in ``folder``, built, continued or found; its report, and the tokens encoded now.
+
+        Raises: see :func:`unabridged.retrievers.build.build`.
+        """
+        last: list[Progress] = []
+
+        def listen(event: Progress) -> None:
+            last[:] = [event]
+            if listener is not None:
+                listener(event)
+
+        report = build(corpus, encoder, folder, options=settings_from(self.building), listener=listen)
+        index = Index(folder, encoder=encoder, scoring=self.scoring, fusion=self.fusion, build_report=report)
+        return index, report, last[-1].tokens if last else 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, all defaults included."""

@@ -64,12 +64,7 @@ def lines(
             axes.set_yscale("log")
         if unit:
             axes.set_ylim(-0.03, 1.03)
-        axes.set_title(title)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.grid(alpha=0.3)
-        if any(series.values()):
-            axes.legend(fontsize=8)
+        _label(axes, title, x, y, any(series.values()))
 
     return draw
 
@@ -84,14 +79,18 @@ def points(series: Mapping[str, Sequence[tuple[float, float]]], title: str, x: s
                     *zip(*found, strict=True), marker=MARKERS[at % len(MARKERS)], color=f"C{at % 10}", label=name
                 )
         axes.set_xscale("log")
-        axes.set_title(title)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.grid(alpha=0.3)
-        if any(series.values()):
-            axes.legend(fontsize=8)
+        _label(axes, title, x, y, any(series.values()))
 
     return draw
+
+
+def _label(axes: Any, title: str, x: str, y: str, legend: bool) -> None:
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    if legend:
+        axes.legend(fontsize=8)
 
 
 def heat(rows: Mapping[str, Sequence[float | None]], title: str, x: str) -> Draw:

@@ -19,6 +19,7 @@ from unabridged.apps.leaderboard import (
     costs,
     depth_label,
     differences,
+    pooled,
     scores,
     tokens_label,
     winners,
@@ -86,15 +87,9 @@ def panels(board: Board) -> list[plots.Draw]:
 
 
 def _series(board: Board, system: str, which: str) -> list[tuple[float, float]]:
-    sums: dict[float, list[float]] = {}
-    for entry in board.entries:
-        if entry.system == system:
-            for one in entry.record[which]:
-                held = sums.setdefault(float(one["from"]), [0.0, 0.0])
-                held[0] += one["queries"] * one[entry.measure]
-                held[1] += one["queries"]
     least = LEAST if which == "by_length" else 0.0  # a logarithmic axis has no 0
-    return [(max(at, least), total / count) for at, (total, count) in sorted(sums.items())]
+    found = {at: mean for (name, at), (mean, _) in pooled(board, which).items() if name == system}
+    return [(max(float(at), least), found[at]) for at in sorted(found)]
 
 
 def length_by_depth(entries: Sequence[Entry]) -> Mapping[str, Sequence[float | None]]:

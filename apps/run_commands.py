@@ -206,11 +206,10 @@ class Options:
         self.name = name or self._called()
 
     def load(self) -> Encoder:
-        """The encoder.  BM25 needs no vectors: where no model is asked for it gets the encoder without weights."""
-        from unabridged.encoders.load import HASHING, load_encoder
+        """The encoder; see :func:`unabridged.apps.loading.load_for_mode`."""
+        from unabridged.apps.loading import load_for_mode
 
-        plain = self.mode is Mode.BM25 and self.encoder is None and not self.loading.keys() - {"network", "device"}
-        return load_encoder(HASHING) if plain else load_encoder(self.encoder, **self.loading)
+        return load_for_mode(self.mode, self.encoder, self.loading)
 
     def _called(self) -> str:
         """``MODEL-mode`` and every option that was given."""

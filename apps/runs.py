@@ -37,9 +37,8 @@ from unabridged.eval.sets import Facts, RetrievalSet
 from unabridged.eval.trec import write_run
 from unabridged.files import sha256_file, write_atomic
 from unabridged.manifest import fingerprint
-from unabridged.progress import Listener, Progress
-from unabridged.retrievers.api import settings_from
-from unabridged.retrievers.build import BuildReport, build
+from unabridged.progress import Listener
+from unabridged.retrievers.build import BuildReport
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.settings import work_identity
 
@@ -130,7 +129,6 @@ def run_system(
         result = evaluate(run, whole.qrels, measures)
         places = _places(index, whole, result, evidence or {})
         size = sum(int(entry["bytes"]) for entry in index.state.files().values())
-        empty = report.empty
     means = partial(_mean, result)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
@@ -159,7 +157,7 @@ def run_system(
         "coverage": {
             "documents": report.documents,
             "failed": report.failed,
-            "empty": empty,
+            "empty": report.empty,
             "truncated": report.truncated,
             "tokens_total": report.tokens_total,
             "tokens_seen": report.tokens_seen,
@@ -245,32 +243,13 @@ def _indexed(
     name = fingerprint([known.revision, work, settings.recipe, settings.recall_target])[:NAME_CHARACTERS]
     folder = out / "indexes" / name
     spent = out / "indexes" / f"{name}.encoding.json"
-    last: list[Progress] = []
-
-    def listen(event: Progress) -> None:
-        last[:] = [event]
-        if listener is not None:
-            listener(event)
-
     started = time.perf_counter()
-    report = build(
-        whole.corpus, system.encoder, folder, options=settings_from(system.pipeline.building), listener=listen
-    )
+    index, report, tokens = system.pipeline.indexed(whole.corpus, system.encoder, folder, listener)
     built = json.loads(spent.read_bytes()) if spent.is_file() else {"tokens": 0, "seconds": 0.0}
-    if last and last[-1].tokens:
-        built = {
-            "tokens": built["tokens"] + last[-1].tokens,
-            "seconds": built["seconds"] + time.perf_counter() - started,
-        }
+    if tokens:
+        built = {"tokens": built["tokens"] + tokens, "seconds": built["seconds"] + time.perf_counter() - started}
         write_atomic(spent, json.dumps(built).encode())
     rate = built["tokens"] / built["seconds"] if built["tokens"] else None
-    index = Index(
-        folder,
-        encoder=system.encoder,
-        scoring=system.pipeline.scoring,
-        fusion=system.pipeline.fusion,
-        build_report=report,
-    )
     return index, report, {"tokens": built["tokens"], "seconds": built["seconds"], "tokens_per_second": rate}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from unabridged.contracts import Floats
 from unabridged.errors import CorpusError, DiskFull, DuplicateId, MissingFile, ShapeError, UsageError
+from unabridged.files import sync_folder
 
 Run: TypeAlias = Mapping[str, Mapping[str, float]]
 """Query id -> document id -> score; higher is better."""
@@ -140,7 +141,7 @@ def _whole_file(target: Path, what: str) -> Iterator[IO[str]]:
             yield file
             _sync(file)
         part.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"no room for the {what} file {target}; free some space and run again") from error
@@ -185,14 +186,3 @@ def _word(text: str, what: str, escape: bool) -> str:
 def _sync(file: IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name durable; systems that cannot open folders do without."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

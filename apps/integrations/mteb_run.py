@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from unabridged.apps.bins import Bin, by_depth, by_length
 from unabridged.apps.integrations.mteb_hub import library
 from unabridged.apps.integrations.mteb_records import Records, Split
+from unabridged.apps.versions import installed
 from unabridged.errors import UnabridgedError, UsageError
 from unabridged.eval._resample import bootstrap_interval
 from unabridged.files import write_atomic
@@ -155,7 +155,7 @@ def save_report(out: Path, model: Any, system: Mapping[str, Any], outcome: Outco
         "revision": meta.revision,
         "system": dict(system),
         "encoder": dict(model.encoder.passport.facts),
-        "versions": _versions(),
+        "versions": installed(VERSIONS),
         "tasks": means(outcome.rows),
         "rows": [asdict(row) for row in outcome.rows],
         "errors": dict(outcome.errors),
@@ -164,16 +164,6 @@ def save_report(out: Path, model: Any, system: Mapping[str, Any], outcome: Outco
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True, default=str).encode() + b"\n")
     return path
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _check_kinds(model: Any, tasks: Sequence[Any]) -> None:

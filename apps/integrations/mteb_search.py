@@ -18,9 +18,7 @@ from unabridged.apps.integrations.mteb_records import Records, Split
 from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.contracts import Encoder
 from unabridged.errors import RuntimeFailure, UsageError
-from unabridged.progress import Listener, Progress
-from unabridged.retrievers.api import settings_from
-from unabridged.retrievers.build import build
+from unabridged.progress import Listener
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 from unabridged.retrievers.settings import work_identity
@@ -71,15 +69,8 @@ class MtebSearch:
         source = TaskCorpus(corpus, f"{task_metadata.name}/{hf_split}")
         settings = self.pipeline.settings
         folder = self.folder / source.name(f"{work_identity(self.encoder.passport, settings)}-{settings.recipe}")
-        last: list[Progress] = []
-
-        def listen(event: Progress) -> None:
-            last[:] = [event]
-            if self._listener is not None:
-                self._listener(event)
-
         started = time.monotonic()
-        report = build(source, self.encoder, folder, options=settings_from(self.pipeline.building), listener=listen)
+        self._index, report, tokens = self.pipeline.indexed(source, self.encoder, folder, self._listener)
         self.records.note(
             split,
             policy=settings.overflow.value,
@@ -88,16 +79,9 @@ class MtebSearch:
             truncated=report.truncated,
             tokens_total=report.tokens_total,
             tokens_seen=report.tokens_seen,
-            tokens_encoded=last[-1].tokens if last else 0,
+            tokens_encoded=tokens,
             seconds=time.monotonic() - started,
             index=folder.name,
-        )
-        self._index = Index(
-            folder,
-            encoder=self.encoder,
-            scoring=self.pipeline.scoring,
-            fusion=self.pipeline.fusion,
-            build_report=report,
         )
         self.records.hold(split, {line.doc_id: line.tokens_total for line in self._index.ledger()})
 
