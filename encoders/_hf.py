@@ -89,6 +89,9 @@ _ROTARY_KEYS = ("rope_parameters", "rope_theta", "global_rope_theta", "rotary_em
 _RELATIVE_MODELS = {"t5", "mt5", "umt5", "longt5"}
 _CAUSAL_MODELS = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3"}
 
+_MAMBA_KEYS = {"d_model", "n_layer", "ssm_cfg"}
+"""In config.json as mamba_ssm writes it, which names no model type."""
+
 _VOLATILE = {
     "_name_or_path",
     "transformers_version",
@@ -155,6 +158,11 @@ class ModelFolder:
     def model_type(self) -> str:
         """Such as ``bert``."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def is_mamba(self) -> bool:
+        """Whether it is a state-space model, in either of the two published layouts."""
+        return _is_mamba(self.config)
 
     @property
     def hidden(self) -> int:
@@ -284,7 +292,8 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
         raise MissingFile(
             f"{path} is no model folder: it has no config.json. Name a folder that save_pretrained wrote."
         )
-    chain = _Chain.read(root, modules)
+    config = read_json(path / "config.json")
+    chain = _Chain.read(root, modules) if modules else _Chain.plain(config)
     settings = _optional(path / "sentence_bert_config.json")
     task = settings.get("transformer_task", "feature-extraction")
     if task != "feature-extraction":
@@ -298,7 +307,7 @@ def read_folder(root: Path, *, source: str | None = None, pooling: str | None = 
     return ModelFolder(
         path=path,
         source=source or str(root),
-        config=read_json(path / "config.json"),
+        config=config,
         pooling=(check_pooling(pooling),) if pooling else chain.pooling,
         include_prompt=chain.include_prompt,
         landmark_tokens=chain.landmark_tokens,
@@ -348,10 +357,16 @@ class _Chain:
     normalize: bool = False
 
     @classmethod
+    def plain(cls, config: Mapping[str, JSON]) -> _Chain:
+        """For a folder without modules.json: mean pooling, as sentence-transformers has it.
+
+        A Mamba's vector is the state of the closing token, compared by cosine (Mamba Retriever, arXiv 2408.08066).
+        """
+        return cls(pooling=("last",), normalize=True) if _is_mamba(config) else cls()
+
+    @classmethod
     def read(cls, root: Path, modules: Sequence[Mapping[str, str]]) -> _Chain:
-        """The chain that modules.json lists; mean pooling for a plain folder, as sentence-transformers has it."""
-        if not modules:
-            return cls()
+        """The chain that modules.json lists."""
         kinds = [module["type"].rpartition(".")[2] for module in modules]
         expected = ["Transformer", "Pooling", *["Dense"] * kinds.count("Dense")]
         normalize = kinds[-1] == "Normalize"
@@ -366,6 +381,12 @@ class _Chain:
         include_prompt = bool(config.get("include_prompt", True))
         landmark_tokens = int(config.get("landmark_tokens", LANDMARK_TOKENS))
         return cls(_pooling(root, config), include_prompt, landmark_tokens, dense, normalize)
+
+
+def _is_mamba(config: Mapping[str, JSON]) -> bool:
+    named = config.get("model_type")
+    # Variants that are not supported too: what reads the configuration refuses them by name.
+    return set(config) >= _MAMBA_KEYS if named is None else "mamba" in str(named)
 
 
 def _modules(root: Path) -> list[dict[str, str]]:

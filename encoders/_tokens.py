@@ -73,6 +73,11 @@ class Tokenizer:
         ids = np.array(probe.ids, dtype=np.int32)
         return ids[: content[0]], ids[content[-1] + 1 :]
 
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary; None if there is none of that name."""
+        found: int | None = self._rust.token_to_id(token)
+        return found
+
     def encode(self, texts: Sequence[str], prompt: str = "") -> list[Tokens]:
         """The tokens of each text, read in one piece with ``prompt`` in front and counted without it."""
         encodings = self._rust.encode_batch([prompt + _clean(text) for text in texts], add_special_tokens=False)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,24 +49,8 @@ class Export:
     document_prompt: str
 
     def save(self, path: Path) -> Path:
-        """Writes the folder ``path``; a kill at any moment leaves nothing by that name.
-
-        Raises:
-            UsageError: there is something at ``path`` already.
-            DiskFull: the disk is full; what was written is removed.
-        """
-        check_free(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with disk_errors(path):
-            work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-            try:
-                self.write(work)
-                work.chmod(0o755)
-                work.replace(path)
-            except BaseException:
-                shutil.rmtree(work, ignore_errors=True)
-                raise
-        return path
+        """Writes the folder ``path``, as :func:`save_folder` does."""
+        return save_folder(path, self.write)
 
     def write(self, path: Path) -> None:
         """Writes all files into the folder ``path``, which is there."""
@@ -89,6 +74,27 @@ class Export:
             prompts["default"] = default
         name = next((name for name, text in prompts.items() if text and text == default), None)
         return {"prompts": prompts, "default_prompt_name": name, "similarity_fn_name": "cosine"}
+
+
+def save_folder(path: Path, write: Callable[[Path], None]) -> Path:
+    """The folder ``path`` with what ``write`` puts into it; a kill at any moment leaves nothing by that name.
+
+    Raises:
+        UsageError: there is something at ``path`` already.
+        DiskFull: the disk is full; what was written is removed.
+    """
+    check_free(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path):
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            write(work)
+            work.chmod(0o755)
+            work.replace(path)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    return path
 
 
 def _copy_model(source: Path, target: Path) -> None:

@@ -57,6 +57,58 @@ def roberta(folder: Path, *, seed: int = 0, pooling: dict | None = None, dense: 
     return _save(folder, RobertaModel(config), tokenizer, names, 64, pooling, dense, **extra)
 
 
+def mamba(folder: Path, *, variant: int = 1, seed: int = 0, published: bool = False, prompts=None, **extra) -> Path:
+    """A Mamba or Mamba-2 of 2 layers, width 32, tokens of one byte; ``published``: a plain ``-hf`` folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import Mamba2Config, Mamba2Model, MambaConfig, MambaModel
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(["<|endoftext|>", *alphabet])}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    shape = {"vocab_size": 264, "hidden_size": 32, "num_hidden_layers": 2, "expand": 2, "initializer_range": 0.5}
+    torch.manual_seed(seed)
+    if variant == 1:
+        model = MambaModel(MambaConfig(**shape, state_size=8))
+    else:
+        model = Mamba2Model(Mamba2Config(**shape, state_size=16, head_dim=16, num_heads=4, n_groups=1, chunk_size=8))
+    names = {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_lasttoken": True}
+    return _save(folder, model, tokenizer, names, 10**6, pooling, None, prompts=prompts, plain=published, **extra)
+
+
+def original_layout(source: Path, target: Path, *, variant: int = 1) -> Path:
+    """The model of an ``-hf`` folder as mamba_ssm publishes it, with the tokenizer beside it."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file
+
+    config = json.loads((source / "config.json").read_text())
+    keys = {"state_size": "d_state", "conv_kernel": "d_conv", "expand": "expand"}
+    inner = {name: config[key] for key, name in keys.items()}
+    if variant == 2:
+        inner |= {"layer": "Mamba2", "headdim": config["head_dim"], "ngroups": config["n_groups"], "chunk_size": 8}
+    _json(
+        target / "config.json",
+        {
+            "d_model": config["hidden_size"], "n_layer": config["num_hidden_layers"],
+            "vocab_size": config["vocab_size"] - 3, "ssm_cfg": inner, "rms_norm": True, "residual_in_fp32": True,
+            "fused_add_norm": True, "pad_vocab_size_multiple": 8,
+        },
+    )  # fmt: skip
+    state = {}
+    for name, tensor in load_file(source / "model.safetensors").items():
+        name = name.removeprefix("backbone.")
+        state[f"backbone.{name.replace('embeddings.', 'embedding.')}"] = tensor
+    state["lm_head.weight"] = state["backbone.embedding.weight"]
+    torch.save(state, target / "pytorch_model.bin")
+    for path in source.glob("tokenizer*"):
+        shutil.copyfile(path, target / path.name)
+    return target
+
+
 def _save(
     folder: Path,
     model,
