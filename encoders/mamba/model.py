@@ -1,0 +1,178 @@
+"""A Mamba or Mamba-2 language model up to its last normalisation: hidden states of packed, ragged sequences.
+
+::
+
+    x = embedding(ids);   per layer  x = x + mixer(rmsnorm(x));   hidden = rmsnorm(x)
+
+    Mamba-1   x, z = in_proj(u)        x = silu(conv(x))        step, b, c = x_proj(x)
+              step = softplus(dt_proj(step))      h = exp(step a) h + step x b      y = h c + D x
+              out_proj(y silu(z))
+    Mamba-2   z, [x b c], step = in_proj(u)      x, b, c = silu(conv([x b c]))
+              step = softplus(step + dt_bias)     the same recurrence, one a per head
+              out_proj(rmsnorm(y silu(z)))
+
+With ``a = -exp(A_log)``.  Sources: Gu and Dao 2023 (arXiv 2312.00752), Dao and Gu 2024 (arXiv 2405.21060), and the code
+of both, ``state-spaces/mamba``.  The residual and every state are float32 in any precision.
+
+Letters::
+
+    T packed tokens   B sequences   H width   C convolved channels   I inner channels   J heads   P channels of one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unabridged._extras import require
+from unabridged.contracts import Rows
+from unabridged.encoders.mamba import ops
+from unabridged.encoders.mamba.config import MambaConfig
+from unabridged.encoders.mamba.finite import Watch
+from unabridged.encoders.mamba.initial import initial
+from unabridged.encoders.mamba.state import State
+from unabridged.errors import ShapeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.nn import functional
+else:
+    torch = require("torch", extra="torch", purpose="Mamba encoders")
+    from torch.nn import functional
+
+__all__ = ["MambaModel", "initial"]
+
+
+class MambaModel:
+    """Parameters by their canonical names, and the way of tokens through them; holds no other state."""
+
+    def __init__(
+        self, config: MambaConfig, parameters: Mapping[str, torch.Tensor], *, checkpoint: bool = False
+    ) -> None:
+        """``checkpoint``: in training, layers are computed again on the way back instead of being remembered.
+
+        :class:`ShapeError` names a parameter that is missing, unknown or of another shape.
+        """
+        expected = config.shapes()
+        if missing := sorted(set(expected) ^ set(parameters)):
+            raise ShapeError(f"A Mamba-{config.variant} of this configuration and {missing[0]} do not fit: the first "
+                             f"of {len(missing)} names that only one of them has.")  # fmt: skip
+        for name, shape in expected.items():
+            if tuple(parameters[name].shape) != shape:
+                raise ShapeError(f"{name} has shape {tuple(parameters[name].shape)}, expected {shape}.")
+        self.config = config
+        self.parameters = dict(parameters)
+        self.checkpoint = checkpoint
+
+    @property
+    def kind(self) -> torch.dtype:
+        """Of the activations between the matmuls: that of the word vectors."""
+        return self.parameters["embeddings.weight"].dtype
+
+    def state(self, sequences: int) -> State:
+        """Before the first token of ``sequences`` texts: zeros."""
+        config, like = self.config, self.parameters["embeddings.weight"]
+        conv = (sequences, config.convolved, config.conv - 1)
+        scan = (sequences, *config.scan_shape)
+        exact = torch.promote_types(like.dtype, torch.float32)
+        return State(
+            tuple(like.new_zeros(conv) for _ in range(config.layers)),
+            tuple(like.new_zeros(scan, dtype=exact) for _ in range(config.layers)),
+        )
+
+    def hidden(self, ids: torch.Tensor, offsets: Rows, state: State | None = None) -> tuple[torch.Tensor, State]:
+        """Hidden states ``(T, H)`` behind the last normalisation, and what is to be carried on.
+
+        ``ids`` ``(T,)`` int64 on the model's device; sequence b is ``ids[offsets[b]:offsets[b + 1]]``, and goes on from
+        ``state`` b if there is one.  An empty sequence keeps its state.  No sequence sees another; a text in blocks
+        gives what it gives in one pass.
+
+        Raises:
+            ShapeError: offsets that do not fit, a state for another number of sequences.
+            NonFinite: NaN or infinity, with the layer in which it began and the sequence.
+        """
+        offsets = _checked(offsets, len(ids))
+        before = self.state(len(offsets) - 1) if state is None else state
+        if len(before) != len(offsets) - 1:
+            raise ShapeError(f"The state is of {len(before)} sequences, and offsets of {len(offsets) - 1}.")
+        x = functional.embedding(ids, self.parameters["embeddings.weight"]).to(before.scan[0].dtype)
+        conv, scan = [], []
+        watch = Watch(offsets)
+        for layer in range(self.config.layers):
+            x, tail, after = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets)
+            conv.append(tail)
+            scan.append(after)
+            watch.saw(x, after)
+        hidden = self._norm(x, "norm_f.weight")
+        watch.check(hidden, scan)
+        return hidden, State(tuple(conv), tuple(scan))
+
+    def _layer(
+        self, layer: int, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        block = self._block1 if self.config.variant == 1 else self._block2
+        if self.checkpoint and torch.is_grad_enabled():
+            from torch.utils.checkpoint import checkpoint
+
+            made: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = checkpoint(
+                block, f"layers.{layer}.", x, tail, state, offsets, use_reentrant=False, preserve_rng_state=False
+            )
+            return made
+        return block(f"layers.{layer}.", x, tail, state, offsets)
+
+    def _block1(
+        self, name: str, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        config, own = self.config, self.parameters
+        mixer = f"{name}mixer."
+        inner, gate = self._linear(self._norm(x, f"{name}norm.weight"), f"{mixer}in_proj").chunk(2, 1)
+        inner, tail = self._conv(mixer, inner, tail, offsets)
+        step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj"), [config.dt_rank, config.state, config.state], 1)
+        step = functional.linear(step, own[f"{mixer}dt_proj.weight"])
+        weights = ops.Scan1(own[f"{mixer}A_log"], own[f"{mixer}D"], own[f"{mixer}dt_proj.bias"])
+        y, state = ops.scan1(weights, inner, step, b, c, gate, state, offsets)
+        return x + self._linear(y, f"{mixer}out_proj"), tail, state
+
+    def _block2(
+        self, name: str, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        config, own = self.config, self.parameters
+        mixer = f"{name}mixer."
+        projected = self._linear(self._norm(x, f"{name}norm.weight"), f"{mixer}in_proj")
+        gate, mixed, step = torch.split(projected, [config.inner, config.convolved, config.heads], 1)
+        mixed, tail = self._conv(mixer, mixed, tail, offsets)
+        shared = config.groups * config.state
+        inner, b, c = torch.split(mixed, [config.inner, shared, shared], 1)
+        weights = ops.Scan2(own[f"{mixer}A_log"], own[f"{mixer}D"], own[f"{mixer}dt_bias"], config.time_step_limit)
+        y, state = ops.scan2(
+            weights,
+            inner.view(len(x), config.heads, config.head_dim),
+            step,
+            b.view(len(x), config.groups, config.state),
+            c.view(len(x), config.groups, config.state),
+            state,
+            offsets,
+        )
+        y = ops.gated_norm(y.flatten(1), gate, own[f"{mixer}norm.weight"], config.groups, config.eps)
+        return x + self._linear(y.to(self.kind), f"{mixer}out_proj"), tail, state
+
+    def _conv(
+        self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        own = self.parameters
+        return ops.conv_silu(x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets)
+
+    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return functional.linear(x, self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+
+    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        return ops.norm(x, self.parameters[name], self.config.eps).to(self.kind)
+
+
+def _checked(offsets: Rows, tokens: int) -> Rows:
+    found = np.asarray(offsets, dtype=np.int64)
+    if not len(found) or found[0] != 0 or found[-1] != tokens or bool(np.any(np.diff(found) < 0)):
+        raise ShapeError(f"offsets should rise from 0 to {tokens}, the number of tokens, and are {found.tolist()[:9]}.")
+    return found

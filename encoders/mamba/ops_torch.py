@@ -1,0 +1,201 @@
+"""The operations of a Mamba block in plain torch: differentiable, on every device, in every floating point type.
+
+They are what runs where no compiled kernel does, and what the kernels are compared with.  States and all that goes on
+inside a recurrence are at least float32, whatever the type of the activations.
+
+Letters::
+
+    T packed tokens   B sequences   C convolved channels   K width of the convolution
+    I inner channels   N state   J heads   P channels of a head   G groups of heads   M chunks   Q tokens of one
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unabridged._extras import require
+from unabridged.contracts import Rows
+from unabridged.encoders.mamba.steps import Steps
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = require("torch", extra="torch", purpose="Mamba encoders")
+
+CHUNK = 64
+"""Tokens of a chunk of Mamba-2.  Exact for every size; 64 makes the three matmuls of a head of 64 equally large."""
+CHUNK_FLOATS = 1 << 23
+"""Of the ``(M, J, Q, Q)`` decays at a time, at most, where no gradient is asked for: 32 MiB."""
+
+
+def conv_silu(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, tail: torch.Tensor, offsets: Rows
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``silu(bias + sum_k weight[:, k] x[t - K + 1 + k])`` ``(T, C)``, and the new tail.
+
+    ``x`` ``(T, C)``, ``weight`` ``(C, K)``, ``bias`` ``(C,)``.  ``tail`` ``(B, C, K - 1)`` has the inputs before each
+    sequence, and what comes back the last inputs of all.
+    """
+    tokens, width = len(x), weight.shape[1]
+    reach = width - 1
+    before = tail.to(x.dtype).transpose(1, 2).reshape(-1, x.shape[1])
+    source = torch.cat((x, before))
+    starts, lengths = offsets[:-1], np.diff(offsets)
+    place = np.arange(tokens) - np.repeat(starts, lengths)
+    tails = tokens + reach * np.arange(len(lengths))
+    first = np.repeat(tails, lengths)
+    total = x * weight[:, reach]
+    for back in range(1, width):
+        rows = np.where(place >= back, np.arange(tokens) - back, first + place - back + reach)
+        total = total + source[_on(rows, x)] * weight[:, reach - back]
+    if bias is not None:
+        total = total + bias
+    kept = lengths[:, None] - reach + np.arange(reach)
+    kept = np.where(kept >= 0, starts[:, None] + kept, tails[:, None] + kept + reach)
+    return torch.nn.functional.silu(total), source[_on(kept, x)].transpose(1, 2).contiguous()
+
+
+def selective_scan(
+    x: torch.Tensor,
+    step: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    state: torch.Tensor,
+    offsets: Rows,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``h = exp(step a) h + step x b; y = h c`` of Mamba-1: ``y`` ``(T, I)`` and the states behind every sequence.
+
+    ``x`` ``(T, I)``, ``step`` ``(T, I)`` above 0, ``a`` ``(I, N)`` below 0, ``b`` and ``c`` ``(T, N)``, ``state``
+    ``(B, I, N)``.  Token by token, all sequences in lock step: nothing of size ``T I N`` is made.  Selective SSM, Gu
+    and Dao 2023, equation 2a with the discretisation of algorithm 2.
+    """
+    steps = Steps.of(offsets, 1)
+    kind = state.dtype
+    x, step, b, c = (tensor.to(kind) for tensor in (x, step, b, c))
+    order = _on(steps.order, x)
+    running = state[order]
+    ended: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    at = 0
+    for count in steps.active.tolist():
+        rows = _on(steps.starts[at : at + count], x)
+        at += count
+        if count < len(running):
+            ended.append(running[count:])
+            running = running[:count]
+        delta, entering = step[rows], x[rows]
+        running = torch.exp(delta[:, :, None] * a) * running
+        running = running + (delta * entering)[:, :, None] * b[rows][:, None, :]
+        outputs.append(torch.matmul(running, c[rows][:, :, None])[:, :, 0])
+    ended.append(running)
+    after = torch.cat(ended[::-1])[_on(np.argsort(steps.order, kind="stable"), x)]
+    if not outputs:
+        return x.new_zeros(x.shape), after
+    return torch.cat(outputs)[_on(np.argsort(steps.starts, kind="stable"), x)], after
+
+
+def chunked_scan(
+    x: torch.Tensor,
+    step: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    state: torch.Tensor,
+    offsets: Rows,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``h = exp(step a) h + step x (x) b; y = h c`` of Mamba-2 per head: ``y`` ``(T, J, P)`` and the states behind.
+
+    ``x`` ``(T, J, P)``, ``step`` ``(T, J)``, ``a`` ``(J,)`` below 0, ``b`` and ``c`` ``(T, G, N)``, ``state``
+    ``(B, J, P, N)``.  As matmuls over chunks of a sequence (state-space duality, Dao and Gu 2024, section 6).  Their
+    listing forms sums of ``step a`` between two tokens by masked cumulative sums ``(Q, Q)``; here they are differences
+    of float64 sums, which is as exact and a fraction of the work.  Without gradient some chunks at a time.
+    """
+    kind = state.dtype
+    x, step, b, c = (tensor.to(kind) for tensor in (x, step, b, c))
+    size = max(1, min(CHUNK, int(np.diff(offsets).max(initial=1))))
+    steps = Steps.of(offsets, size)
+    running = state[_on(steps.order, x)]
+    ended: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
+    graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, step, a, b, c, state))
+    most = len(steps.starts) if graph else max(1, CHUNK_FLOATS // (x.shape[1] * size * size))
+    for pieces, active in steps.slices(most):
+        rows = _on(steps.rows(pieces, size, len(x)), x)
+        y, running, done = _chunks([_take(tensor, rows) for tensor in (x, step, b, c)], a, running, active)
+        ended += done
+        inside = _on(np.flatnonzero(steps.rows(pieces, size, -1) >= 0), x)
+        outputs.append(y.reshape(-1, *x.shape[1:])[inside])
+    ended.append(running)
+    after = torch.cat(ended[::-1])[_on(np.argsort(steps.order, kind="stable"), x)]
+    if not outputs:
+        return x.new_zeros(x.shape), after
+    return torch.cat(outputs)[_on(_places(steps), x)], after
+
+
+def _chunks(
+    tokens: list[torch.Tensor], a: torch.Tensor, running: torch.Tensor, active: Rows
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """Output ``(M, Q, J, P)`` of some steps of chunks, the states that go on, and those that ended, in that order."""
+    x, step, b, c = tokens
+    chunks, size, heads, width = x.shape
+    groups, state = b.shape[2:]
+    inside = heads // groups
+    passed = torch.cumsum((step * a).double(), 1).transpose(1, 2)  # (M, J, Q)
+    later = torch.ones(size, size, dtype=torch.bool, device=x.device).triu(1)
+    decay = (passed[..., :, None] - passed[..., None, :]).to(x.dtype).masked_fill(later, -torch.inf).exp()
+    b, c = b.transpose(1, 2), c.transpose(1, 2)  # (M, G, Q, N)
+    alike = (c @ b.transpose(2, 3))[:, :, None]  # (M, G, 1, Q, Q)
+    weights = (decay.view(chunks, groups, inside, size, size) * alike).view(chunks, heads, size, size)
+    entering = (x * step[..., None]).transpose(1, 2)  # (M, J, Q, P)
+    y = weights @ entering
+    left = (passed[..., -1:] - passed).to(x.dtype).exp()[..., None]
+    added = (entering * left).view(chunks, groups, inside, size, width).transpose(3, 4)
+    added = added.reshape(chunks, groups, inside * width, size) @ b
+    added = added.view(chunks, heads, width, state)
+    kept = passed[..., -1].to(x.dtype).exp()[..., None, None]  # (M, J, 1, 1)
+    before, running, done = _carry(added, kept, running, active)
+    seen = c @ before.view(chunks, groups, inside * width, state).transpose(2, 3)  # (M, G, Q, inside P)
+    seen = seen.view(chunks, groups, size, inside, width).transpose(2, 3).reshape(chunks, heads, size, width)
+    y = y + seen * passed.to(x.dtype).exp()[..., None]
+    return y.transpose(1, 2), running, done
+
+
+def _carry(
+    added: torch.Tensor, kept: torch.Tensor, running: torch.Tensor, active: Rows
+) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    """The states before every chunk ``(M, J, P, N)``, those that go on, and those that ended."""
+    before: list[torch.Tensor] = []
+    done: list[torch.Tensor] = []
+    at = 0
+    for count in active.tolist():
+        if count < len(running):
+            done.append(running[count:])
+            running = running[:count]
+        before.append(running)
+        running = kept[at : at + count] * running + added[at : at + count]
+        at += count
+    return torch.cat(before), running, done
+
+
+def _take(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The tokens ``rows`` ``(M, Q)``; a row behind the last token gives zeros, with which a state stays as it is."""
+    padded = torch.cat((tensor, tensor.new_zeros(1, *tensor.shape[1:])))
+    return padded[rows]
+
+
+def _places(steps: Steps) -> Rows:
+    """``(T,)``: where the output of each token stands among those of all pieces."""
+    lengths = steps.ends - steps.starts
+    first = np.cumsum(lengths) - lengths
+    by_start = np.argsort(steps.starts, kind="stable")
+    mine = lengths[by_start]
+    inner = np.arange(int(mine.sum())) - np.repeat(np.cumsum(mine) - mine, mine)
+    places: Rows = np.repeat(first[by_start], mine) + inner
+    return places
+
+
+def _on(rows: Rows, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rows)).to(like.device)
