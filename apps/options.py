@@ -36,6 +36,10 @@ LateTokens: TypeAlias = Annotated[
 LateOverlap: TypeAlias = Annotated[
     int | None, typer.Option("--late-overlap", help="Tokens of context before each later window [a sixteenth].")
 ]
+Carry: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--carry/--no-carry", help="A Mamba's state goes on from segment to segment [the model's own]."),
+]
 Pooling: TypeAlias = Annotated[
     str | None, typer.Option("--pooling", help="mean, cls, last, landmark, ... [the model's own].")
 ]
@@ -77,8 +81,10 @@ ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="Which ranki
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, without None and without switches that are off."""
-    return {name: value for name, value in options.items() if value is not None and value is not False}
+    """The options that were given, without None and without switches that are off; ``carry`` off says something."""
+    return {
+        name: value for name, value in options.items() if value is not None and (value is not False or name == "carry")
+    }
 
 
 EXTEND_OPTIONS = ("dynamic", "group", "neighbours", "base_factor", "long_only", "pcw_weights", "pcw_normalize")

@@ -56,6 +56,7 @@ def beir(  # noqa: PLR0913 - one parameter per option
     recipe: o.RecipeOption = None,
     max_tokens: o.MaxTokens = None,
     late_tokens: o.LateTokens = None,
+    carry: o.Carry = None,
     extend: o.Extend = None,
     target_tokens: o.TargetTokens = None,
     temperature: o.Temperature = None,
@@ -75,8 +76,9 @@ def beir(  # noqa: PLR0913 - one parameter per option
             name, encoder, mode, rank,
             o.given(overflow=overflow, level=level, recipe=recipe),
             o.given(
-                max_tokens=max_tokens, late_tokens=late_tokens, device=device, backend=backend, precision=precision,
-                network=network, extension=o.extension(extend, target_tokens, None, temperature, logn, None),
+                max_tokens=max_tokens, late_tokens=late_tokens, carry=carry, device=device, backend=backend,
+                precision=precision, network=network,
+                extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
         )  # fmt: skip
         found = [named(read_set(folder, split, subset=subset), split) for folder in folders]

@@ -37,6 +37,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     query_prompt: str | None = None,
     document_prompt: str | None = None,
     truncate_dim: int | None = None,
+    normalize: bool | None = None,
+    carry: bool | None = None,
     network: bool = False,
     trust_remote_code: bool = False,
     batch_tokens: int | None = None,
@@ -58,8 +60,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     """The encoder called ``name``; neither torch nor weights are loaded before the first vector is asked for.
 
     ``name`` is nothing (the embedded model), a model folder, a hub id ``org/name[@revision]`` (from the local cache,
-    or with ``network=True`` from the hub), or ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and
-    ``precision`` are two words for one thing.
+    or with ``network=True`` from the hub), ``mamba`` for the trained Mamba that comes with the package, or
+    ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and ``precision`` are two words for one thing.
     ``backend="auto"`` is the fastest one for model, device and precision.
     With several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
@@ -67,6 +69,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     With ``late_tokens`` documents are encoded first and divided into segments of that many tokens afterwards
     (:mod:`unabridged.encoders.late`).  ``pooling="landmark"`` pools the states of a separator after every
     ``landmark_tokens`` tokens.
+
+    ``carry`` and ``normalize`` are for Mamba models, whose ``max_tokens`` is the size of a segment
+    (:mod:`unabridged.encoders.mamba.encoder`).
 
     From ``extend`` on, the options are fields of :class:`~unabridged.encoders.extension.Extension` (``extend`` is its
     ``method``): how to read beyond the trained length.  ``extension`` is all of them in one, or a mapping of some.
@@ -96,6 +101,25 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     folder = resolve(name, pooling=pooling, network=network)
+    if folder.is_mamba:
+        _refuse_positions(folder, extension, asked, late_tokens, late_overlap, landmark_tokens)
+        return _mamba(
+            folder,
+            [*devices] if devices else [device],
+            backend,
+            network=network,
+            max_tokens=max_tokens,
+            carry=carry,
+            overlap=overlap,
+            normalize=normalize,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+            truncate_dim=truncate_dim,
+            precision=_precision(dtype, precision),
+            batch_tokens=batch_tokens,
+        )
+    if carry is not None or normalize is not None:
+        raise UsageError(f"carry and normalize are for Mamba models, and {folder.source} is a transformer.")
     chosen = _extension(folder, extension, asked)
     _refuse_idle(folder, chosen)
     plan = folder.plan(chosen)
@@ -252,6 +276,32 @@ def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:
         raise UsageError(f"{name!r}: after 'hashing:' comes the width of the vectors, such as 'hashing:64'.")
     check_most(max_tokens=max_tokens)
     return HashingEncoder(int(dim or 64), max_tokens if max_tokens is not None else 256, overlap=overlap)
+
+
+def _refuse_positions(folder: ModelFolder, extension: JSON, asked: Mapping[str, JSON], *late: int | None) -> None:
+    """:class:`UsageError` for what only a transformer has."""
+    if extension is not None or any(value is not None for value in asked.values()):
+        raise UsageError(
+            f"{folder.source} is a Mamba: it has no positions and no attention, reads texts of any length, and there "
+            "is nothing to extend. Leave extend and its options out."
+        )
+    if any(value is not None for value in late):
+        raise UsageError(
+            f"{folder.source} is a Mamba: one pass gives the vectors of its segments, with all that comes before them. "
+            "Leave late_tokens, late_overlap and landmark_tokens out; max_tokens is the size of a segment."
+        )
+
+
+def _mamba(
+    folder: ModelFolder, devices: Sequence[str | None], backend: str, *, network: bool, **settings: Any
+) -> Encoder:
+    from unabridged.encoders.mamba.encoder import MambaEncoder, Settings
+    from unabridged.encoders.mamba.folder import tokenizer_folder
+
+    if backend not in ("auto", "torch"):
+        raise UsageError(f"A Mamba has kernels of its own, and no backend {backend!r}: leave backend out.")
+    words = tokenizer_folder(folder, network=network)
+    return MambaEncoder(folder, Settings(**settings), words=words, devices=devices)
 
 
 def _backend(name: str, folder: ModelFolder, **options: Any) -> Any:

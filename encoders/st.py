@@ -1,4 +1,4 @@
-"""An extended encoder inside sentence-transformers, 6 or newer.
+"""An extended encoder, or a Mamba, inside sentence-transformers, 6 or newer.
 
 ::
 
@@ -7,7 +7,8 @@
 
 The library asks for ``trust_remote_code`` wherever a folder names a class that is not its own; the code that runs is
 this installed package.  One module computes the whole chain, PCW's mean included, so the vectors are this package's.
-One vector per text: what is beyond the target is left out, with a warning in the log.  For inference only.
+One vector per text: what is beyond the target is left out, with a warning in the log; a Mamba reads all.  For
+inference only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sentence_transformers.base.modules.input_module import InputModule
 
 from unabridged.contracts import OverflowPolicy
 from unabridged.encoders.load import load_encoder
+from unabridged.encoders.mamba.encoder import MambaEncoder
 from unabridged.encoders.transformer import TransformerEncoder
 from unabridged.errors import UsageError
 
@@ -38,7 +40,7 @@ class ExtendedTransformer(InputModule):
         self.path = Path(path)
         self._backend = backend
         self._precision = precision
-        self._encoders: dict[str, TransformerEncoder] = {}
+        self._encoders: dict[str, TransformerEncoder | MambaEncoder] = {}
         # Follows model.to(device): the module has no parameter of its own.
         self.register_buffer("place", torch.zeros(1), persistent=False)
 
@@ -56,13 +58,13 @@ class ExtendedTransformer(InputModule):
         return cls(path, backend="auto" if backend == "torch" else backend, precision=dtype)
 
     @property
-    def encoder(self) -> TransformerEncoder:
+    def encoder(self) -> TransformerEncoder | MambaEncoder:
         """What computes, on the module's device."""
         device = str(self.place.device)
         if device not in self._encoders:
             found = load_encoder(self.path, device=device, backend=self._backend, precision=self._precision)
-            if not isinstance(found, TransformerEncoder):
-                raise UsageError(f"{self.path} is no folder of a transformer encoder.")
+            if not isinstance(found, TransformerEncoder | MambaEncoder):
+                raise UsageError(f"{self.path} is no folder of a transformer or Mamba encoder.")
             self._encoders[device] = found
         return self._encoders[device]
 
@@ -75,7 +77,9 @@ class ExtendedTransformer(InputModule):
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
         """``features`` with ``sentence_embedding``."""
-        vectors = self.encoder.encode(features[TEXTS], prompt=features["prompt"], overflow=OverflowPolicy.WARN)
+        # A Mamba has no window that a text could exceed: its own segments are read through.
+        policy = OverflowPolicy.AGGREGATE if isinstance(self.encoder, MambaEncoder) else OverflowPolicy.WARN
+        vectors = self.encoder.encode(features[TEXTS], prompt=features["prompt"], overflow=policy)
         return {**features, "sentence_embedding": torch.from_numpy(vectors).to(self.place.device)}
 
     @cached_property

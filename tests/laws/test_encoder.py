@@ -42,6 +42,17 @@ ENCODERS = {
     "tiny-bert-landmark": lambda tmp: load_encoder(
         _tiny("bert", tmp / "m", prompts=PROMPTS), device="cpu", pooling="landmark", landmark_tokens=4, overlap=3
     ),
+    "tiny-mamba": lambda tmp: load_encoder(_tiny("mamba", tmp / "m", prompts=PROMPTS), device="cpu", max_tokens=40),
+    "tiny-mamba-mean": lambda tmp: load_encoder(
+        _tiny("mamba", tmp / "m"), device="cpu", pooling="mean", max_tokens=40, truncate_dim=24
+    ),
+    "tiny-mamba-fresh": lambda tmp: load_encoder(
+        _tiny("mamba", tmp / "m"), device="cpu", carry=False, max_tokens=40, overlap=3
+    ),
+    "tiny-mamba2": lambda tmp: load_encoder(_tiny("mamba", tmp / "m", variant=2), device="cpu", max_tokens=40),
+    "tiny-mamba2-bfloat16": lambda tmp: load_encoder(
+        _tiny("mamba", tmp / "m", variant=2), device="cpu", dtype="bfloat16", max_tokens=40
+    ),
 }
 
 LONG = "# One\n\nThe cat sat on the mat. It was a long, long sit!\n\n" * 12

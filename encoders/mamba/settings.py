@@ -1,0 +1,147 @@
+"""What a user may choose about a Mamba encoder, settled for one model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from unabridged.contracts import JSON
+from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.extension import check_most
+from unabridged.encoders.mamba.folder import POOLINGS, Saved
+from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
+from unabridged.errors import UsageError, ValidationError
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may choose about a Mamba; None takes the folder's own value."""
+
+    max_tokens: int | None = None
+    """Content tokens of a segment."""
+    carry: bool | None = None
+    """Whether the state goes on from segment to segment; else each is read by itself, as a transformer's windows."""
+    overlap: int = 0
+    """Without ``carry``: tokens that neighbouring segments share, at most."""
+    normalize: bool | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    truncate_dim: int | None = None
+    """Matryoshka: keep this many leading components."""
+    precision: str = "float32"
+    batch_tokens: int | None = None
+    """Tokens per block; changes speed and memory only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Every number of an encoder: nothing is None that could have one."""
+
+    folder: ModelFolder
+    saved: Saved
+    """As :meth:`MambaEncoder.save` writes it."""
+    overlap: int
+    normalize: bool
+    query_prompt: str
+    document_prompt: str
+    precision: str
+
+    @classmethod
+    def of(cls, folder: ModelFolder, settings: Settings) -> Choices:
+        """``settings`` for ``folder``; :class:`UsageError` where the two, or two settings, do not fit."""
+        check_most(max_tokens=settings.max_tokens, batch_tokens=settings.batch_tokens)
+        _check_chain(folder)
+        if settings.batch_tokens is not None and settings.batch_tokens < 1:
+            raise UsageError(f"A block holds at least 1 token, got batch_tokens={settings.batch_tokens}.")
+        if settings.precision not in PRECISIONS:
+            raise UsageError(f"A Mamba computes in {' or '.join(PRECISIONS)}; got precision={settings.precision!r}.")
+        saved = Saved.read(folder.path)
+        saved = Saved(
+            carry=saved.carry if settings.carry is None else settings.carry,
+            max_tokens=saved.max_tokens if settings.max_tokens is None else settings.max_tokens,
+            truncate_dim=saved.truncate_dim if settings.truncate_dim is None else settings.truncate_dim,
+        )
+        if saved.truncate_dim is not None and not 1 <= saved.truncate_dim <= folder.hidden:
+            raise UsageError(
+                f"truncate_dim must be from 1 to {folder.hidden}, the width of {folder.source}; "
+                f"got {saved.truncate_dim}."
+            )
+        check_overlap(saved.max_tokens, settings.overlap)
+        if saved.carry and settings.overlap:
+            raise UsageError(
+                f"overlap={settings.overlap} is for segments that are read by themselves; a state that is carried on "
+                "has seen all that comes before. Leave overlap out, or pass carry=False."
+            )
+        return cls(
+            folder,
+            saved,
+            settings.overlap,
+            folder.normalize if settings.normalize is None else settings.normalize,
+            _prompt(settings.query_prompt, folder.prompts, "query"),
+            _prompt(settings.document_prompt, folder.prompts, "document", "passage", "corpus"),
+            settings.precision,
+        )
+
+    @property
+    def pooling(self) -> str:
+        """``last`` or ``mean``."""
+        return self.folder.pooling[0]
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.folder.hidden if self.saved.truncate_dim is None else self.saved.truncate_dim
+
+    def facts(self, tokenizer: ModelFolder, closing: list[int]) -> dict[str, JSON]:
+        """What changes a vector, for the passport; kernels and devices change it by rounding only."""
+        folder, saved = self.folder, self.saved
+        prompts = {"query": self.query_prompt, "document": self.document_prompt}
+        chosen = {
+            "precision": self.precision,
+            "max_tokens": saved.max_tokens,
+            "carry": saved.carry,
+            "overlap": self.overlap,
+            "pooling": self.pooling,
+            "normalize": self.normalize,
+            "query_prompt": self.query_prompt,
+            "document_prompt": self.document_prompt,
+            "truncate_dim": saved.truncate_dim,
+        }
+        return {
+            "kind": "mamba",
+            "weights": folder.weights_sha256,
+            "tokenizer": tokenizer.tokenizer_sha256,
+            "config": folder.config_sha256,
+            "closing": closing,
+            "pooling": self.pooling,
+            "pooling_includes_prompt": folder.include_prompt,
+            "normalize": self.normalize,
+            "truncate_dim": saved.truncate_dim,
+            "prompts": prompts,
+            "carry": saved.carry,
+            "window": saved.max_tokens,
+            "overlap": self.overlap,
+            "windows_version": WINDOWS_VERSION,
+            "backend": {"backend": "torch", "precision": self.precision},
+            "settings": chosen,
+        }
+
+
+def _check_chain(folder: ModelFolder) -> None:
+    if len(folder.pooling) != 1 or folder.pooling[0] not in POOLINGS:
+        raise UsageError(
+            f"A Mamba is pooled by {' or '.join(POOLINGS)}, and {folder.source} by {'+'.join(folder.pooling)}. Pass "
+            "pooling= with one of them."
+        )
+    if folder.dense:
+        raise ValidationError(
+            f"{folder.source} has {len(folder.dense)} dense layers behind its pooling; for a Mamba none is supported. "
+            "Export it without them."
+        )
+
+
+def _prompt(asked: str | None, saved: Mapping[str, str], *names: str) -> str:
+    """The prompt that was asked for, or the folder's first of ``names``, or none."""
+    return asked if asked is not None else next((saved[name] for name in names if name in saved), "")
