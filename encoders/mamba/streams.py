@@ -17,7 +17,7 @@ Letters::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from unabridged.encoders._tokens import Ids
 
 SHORTEST = 16
 """Tokens: a piece that neither ends a stop nor is this long waits for the next round, unless it is the first."""
+SHARE = 256
+"""Tokens that a stream gets of a round while others wait: a scan over several streams goes through them abreast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +109,23 @@ class Schedule:
         room = self.block
         for reader in self._candidates():
             stop = reader.stop(self.at_groups)
-            end = min(stop, reader.at + room)
+            end = min(stop, reader.at + min(room, SHARE))
             if pieces and end < stop and end - reader.at < SHORTEST:
                 break
             pieces.append(Piece(reader, reader.at, end))
             room -= end - reader.at
             if not room or len(pieces) == self.most:
                 break
-        return pieces
+        return self._widened(pieces, room)
+
+    def _widened(self, pieces: list[Piece], room: int) -> list[Piece]:
+        """The same pieces, the first ones longer where room is left."""
+        found = []
+        for piece in pieces:
+            end = min(piece.reader.stop(self.at_groups), piece.end + room)
+            room -= end - piece.end
+            found.append(replace(piece, end=end))
+        return found
 
     def advance(self, pieces: Sequence[Piece]) -> None:
         """Notes that ``pieces`` were read."""

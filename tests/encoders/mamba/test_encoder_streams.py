@@ -48,6 +48,7 @@ def test_blocks_are_full_until_the_last_one_where_states_are_summed():
     streams = [stream(n, [size]) for n, size in enumerate([5000, 300, 41, 40, 39, 38, 1, 1])]
     sizes = [sum(p.end - p.start for p in pieces) for pieces in rounds(Schedule.of(streams, 512, 64, at_groups=False))]
     assert all(size > 512 - 16 for size in sizes[:-1])
+    assert len(sizes) == -(-sum(stream.length for stream in streams) // 512)
 
 
 def test_the_longest_begin_and_what_was_begun_goes_on_first():
@@ -55,6 +56,15 @@ def test_the_longest_begin_and_what_was_begun_goes_on_first():
     found = rounds(Schedule.of(streams, 64, 8, at_groups=False))
     assert [p.reader.stream.first for p in found[0]] == [1]
     assert [[p.reader.stream.first for p in pieces] for pieces in found[1:]] == [[1], [1], [1, 2, 0]]
+
+
+def test_streams_share_a_block_and_the_longest_takes_what_is_left():
+    streams = [stream(n, [size]) for n, size in enumerate([5000, 4000, 3000])]
+    first, second = rounds(Schedule.of(streams, 2048, 2, at_groups=False))[:2]
+    assert [(p.reader.stream.first, p.start, p.end) for p in first] == [(0, 0, 2048 - 256), (1, 0, 256)]
+    assert [p.reader.stream.first for p in second] == [0, 1]
+    alone = rounds(Schedule.of(streams[:1], 2048, 2, at_groups=False))
+    assert [p.end - p.start for pieces in alone for p in pieces] == [2048, 2048, 5001 - 4096]
 
 
 def test_sizes_leave_out_what_is_not_pooled():
