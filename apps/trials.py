@@ -32,6 +32,7 @@ PARAMETERS: Mapping[str, type] = {
     "neighbours": int,
     "base_factor": float,
     "max_tokens": int,
+    "overlap": int,
 }
 """What may follow a method's name, as in ``pi+temperature=0.8``."""
 OCCLUDED_WORDS = 8

@@ -51,9 +51,9 @@ SYSTEMS: dict[str, tuple[Callable[[], Encoder], Pipeline]] = {
         encoder,
         Pipeline(scoring=DocumentScoring("max"), fusion=Fusion("rrf")),
     ),
-    "hybrid, former numbers": (
+    "hybrid, fixed weights": (
         encoder,
-        Pipeline(scoring=DocumentScoring(alpha=0.8, lead=0.0), fusion=Fusion(weights=(0.8, 0.2))),
+        Pipeline(scoring=DocumentScoring(alpha=0.7), fusion=Fusion("weighted", weights=(0.7, 0.3))),
     ),
     "default (hybrid)": (encoder, Pipeline()),
 }

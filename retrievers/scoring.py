@@ -15,10 +15,15 @@ whole sets and checked on others (``docs/results.md`` has the former numbers as 
 
     r = 0 is the best segment alone (MaxP), r = 1 the mean: a lucky draw must be confirmed by the next best.
 *   ``weighted`` fusion: each list's scores are brought to [0, 1] by their own range, then added with weights.
+*   ``adaptive`` fusion: the same, and a list weighs more for a query whose first hit it sets far apart from its second.
+    With g the distance of a list's first two scores as a share of its range, weights are proportional to
+    ``weight * (g + floor)``.  Words that one document alone has make BM25 certain, a question in other words than the
+    text's makes it flat: neither list is the better one for every query.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -35,7 +40,9 @@ Ranked: TypeAlias = tuple[Rows, Floats]
 """Rows and scores of one ranked list, best first, no row twice, no padding."""
 
 HYBRID_WEIGHTS = (0.7, 0.3)
-"""Dense, BM25."""
+"""Dense, BM25: what they weigh where both set their first hit equally far apart."""
+WEIGHTED = ("weighted", "adaptive")
+"""Fusions that add scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,7 @@ class DocumentScoring:
     discount: float = 0.2
     k: int = 3
     temperature: float = 0.05
-    alpha: float = 0.7
+    alpha: float = 0.6
     lead: float = 0.1
     draws: float = 0.0
 
@@ -83,22 +90,27 @@ class Fusion:
     """How ranked lists are fused.
 
     Args:
-        method: ``weighted`` (scores by their range) or ``rrf`` (reciprocal ranks).
+        method: ``adaptive`` (scores by their range, weights by how far apart a list's first hit is), ``weighted``
+            (scores by their range) or ``rrf`` (reciprocal ranks).
         k: ``rrf``: a row at rank r adds weight / (k + r).
-        weights: One per list, in the order of the lists; None for :data:`HYBRID_WEIGHTS` with ``weighted``
-            over two lists, and for equal weights otherwise.
+        weights: One per list, in the order of the lists; None for :data:`HYBRID_WEIGHTS` where the scores of two lists
+            are added, and for equal weights otherwise.
+        floor: ``adaptive``: what is added to each distance; large values make it ``weighted``.
 
     Raises:
         UsageError: an unknown method, or a parameter out of its range.
     """
 
-    method: str = "weighted"
+    method: str = "adaptive"
     k: int = 60
     weights: tuple[float, ...] | None = None
+    floor: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.method not in ("weighted", "rrf"):
-            raise UsageError(f"no fusion {self.method!r}: choose weighted or rrf")
+        if self.method not in (*WEIGHTED, "rrf"):
+            raise UsageError(f"no fusion {self.method!r}: choose adaptive, weighted or rrf")
+        if not 0.0 < self.floor < float("inf"):
+            raise UsageError(f"the floor of adaptive fusion is finite and above 0, got {self.floor}")
         if self.k < 0:
             raise UsageError(f"k of reciprocal rank fusion is 0 or more, got {self.k}")
         if self.weights is not None and not all(0.0 <= weight < float("inf") for weight in self.weights):
@@ -164,11 +176,13 @@ def fuse(rankings: Sequence[Ranked], fusion: Fusion) -> Ranked:
         _check_ranking(number, ranking)
     if not rankings:
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    if fusion.method == "adaptive":
+        weights = _adapted(weights, [scores for _, scores in rankings], fusion.floor)
     rows = np.unique(np.concatenate([found for found, _ in rankings])).astype(np.int64)
     # One column per list, summed in order of size: rounding must not depend on the order of the lists.
     parts = np.zeros((len(rows), len(rankings)))
     for number, (found, scores) in enumerate(rankings):
-        gained = within_range(scores) if fusion.method == "weighted" else 1.0 / (fusion.k + 1 + np.arange(len(found)))
+        gained = within_range(scores) if fusion.method in WEIGHTED else 1.0 / (fusion.k + 1 + np.arange(len(found)))
         parts[np.searchsorted(rows, found), number] = weights[number] * gained
     fused = np.sort(parts, axis=1).sum(axis=1).astype(np.float32)
     order = np.lexsort((rows, -fused))
@@ -180,6 +194,26 @@ def within_range(scores: Floats) -> Doubles:
     values = scores.astype(np.float64)
     spread = np.ptp(values) if len(values) else 0.0
     return (values - values.min()) / spread if spread > 0 else np.ones(len(values))
+
+
+def lead_of_first(scores: Floats) -> float:
+    """How far the first of ``scores``, best first, is from the second, as a share of their range; 1 for a lone hit."""
+    if len(scores) < 2:
+        return 1.0 if len(scores) else 0.0
+    return float(within_range(scores)[:2] @ (1.0, -1.0))
+
+
+def _adapted(weights: Sequence[float], lists: Sequence[Floats], floor: float) -> tuple[float, ...]:
+    """``weights`` times each list's distance of its first two plus ``floor``, with their sum kept.
+
+    A list without a hit weighs nothing.
+    """
+    raw = [
+        weight * (lead_of_first(scores) + floor) if len(scores) else 0.0
+        for weight, scores in zip(weights, lists, strict=True)
+    ]
+    total = math.fsum(raw)
+    return tuple(value * math.fsum(weights) / total for value in raw) if total else tuple(weights)
 
 
 def _sums(values: Doubles, offsets: Rows) -> Doubles:
@@ -283,7 +317,7 @@ def _check_ranking(number: int, ranking: Ranked) -> None:
 
 def _weights(lists: int, fusion: Fusion) -> tuple[float, ...]:
     if fusion.weights is None:
-        return HYBRID_WEIGHTS if fusion.method == "weighted" and lists == len(HYBRID_WEIGHTS) else (1.0,) * lists
+        return HYBRID_WEIGHTS if fusion.method in WEIGHTED and lists == len(HYBRID_WEIGHTS) else (1.0,) * lists
     if len(fusion.weights) != lists:
         raise UsageError(f"{lists} lists need {lists} weights, got {fusion.weights}")
     return fusion.weights

@@ -16,6 +16,7 @@ from unabridged.retrievers.scoring import (
     best_segments,
     expected_maximum,
     fuse,
+    lead_of_first,
     score_documents,
     within_range,
 )
@@ -192,7 +193,15 @@ def test_parameters_out_of_range_are_refused(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"method": "sum"}, {"k": -1}, {"weights": (1.0, -1.0)}, {"weights": (math.nan,)}]
+    "arguments",
+    [
+        {"method": "sum"},
+        {"k": -1},
+        {"weights": (1.0, -1.0)},
+        {"weights": (math.nan,)},
+        {"floor": 0.0},
+        {"floor": math.nan},
+    ],
 )
 def test_fusion_parameters_out_of_range_are_refused(arguments):
     with pytest.raises(UsageError):
@@ -211,7 +220,7 @@ def test_reciprocal_ranks_count_each_list_from_one():
 
 def test_weighted_fusion_adds_scores_brought_to_their_range():
     dense, bm25 = ranking((1, 0.8), (2, 0.6), (3, 0.4)), ranking((3, 30.0), (4, 20.0), (1, 10.0))
-    rows, scores = fuse([dense, bm25], Fusion())
+    rows, scores = fuse([dense, bm25], Fusion("weighted"))
     assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
         {1: 0.7, 2: 0.35, 3: 0.3, 4: 0.15}, abs=1e-6
     )
@@ -224,10 +233,37 @@ def test_weighted_fusion_ignores_scale_and_origin_of_a_list():
     np.testing.assert_allclose(fuse([one, other], Fusion())[1], fuse([moved, other], Fusion())[1], rtol=1e-5)
 
 
+def test_adaptive_weights_follow_how_far_each_list_sets_its_first_hit_apart():
+    dense, bm25 = ranking((1, 0.9), (2, 0.8), (3, 0.4)), ranking((3, 30.0), (4, 12.0), (1, 10.0))
+    rows, scores = fuse([dense, bm25], Fusion(weights=(0.6, 0.4), floor=0.1))
+    # distances (0.9 - 0.8) / 0.5 and 18 / 20; weights 0.6 * 0.3 : 0.4 * 1.0 = 9 : 20, with the sum 1
+    assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
+        {1: 9 / 29, 2: 0.8 * 9 / 29, 3: 20 / 29, 4: 0.1 * 20 / 29}, abs=1e-6
+    )
+    assert rows.tolist() == [3, 1, 2, 4]
+
+
+def test_adaptive_weights_are_the_given_ones_where_lists_are_alike_or_the_floor_is_high():
+    one, other = ranking((1, 3.0), (2, 2.0), (9, 1.0)), ranking((2, 30.0), (1, 20.0), (7, 10.0))
+    plain = fuse([one, other], Fusion("weighted", weights=(0.6, 0.4)))
+    alike = fuse([one, other], Fusion(weights=(0.6, 0.4)))
+    assert alike[0].tolist() == plain[0].tolist()
+    np.testing.assert_allclose(alike[1], plain[1], rtol=1e-6)
+    apart = ranking((2, 30.0), (1, 11.0), (7, 10.0))
+    flat = fuse([one, apart], Fusion(floor=1e9))
+    np.testing.assert_allclose(flat[1], fuse([one, apart], Fusion("weighted"))[1], rtol=1e-6)
+
+
+def test_a_lone_hit_is_as_far_apart_as_can_be_and_equal_scores_are_not_apart_at_all():
+    assert lead_of_first(np.array([0.2], np.float32)) == 1.0
+    assert lead_of_first(np.array([2.0, 2.0, 2.0], np.float32)) == 0.0
+    assert lead_of_first(np.array([], np.float32)) == 0.0
+
+
 lists_of_rows = st.lists(st.lists(st.integers(0, 12), unique=True, max_size=8), min_size=1, max_size=4)
 
 
-@pytest.mark.parametrize("method", ["rrf", "weighted"])
+@pytest.mark.parametrize("method", ["rrf", "weighted", "adaptive"])
 @settings(max_examples=30, deadline=None)
 @given(lists=lists_of_rows, data=st.data())
 def test_fusion_does_not_depend_on_the_order_of_the_lists(method, lists, data):
@@ -242,7 +278,7 @@ def test_fusion_does_not_depend_on_the_order_of_the_lists(method, lists, data):
     assert all(a > b or (a == b and r < s) for a, b, r, s in zip(scores, scores[1:], rows, rows[1:], strict=False))
 
 
-@pytest.mark.parametrize("method", ["rrf", "weighted"])
+@pytest.mark.parametrize("method", ["rrf", "weighted", "adaptive"])
 def test_one_list_alone_keeps_its_order(method):
     rows, _ = fuse([ranking((9, 3.0), (1, 2.5), (4, 0.1))], Fusion(method))
     assert rows.tolist() == [9, 1, 4]
