@@ -19,6 +19,7 @@ PACKAGES = {
     "PyStemmer": "cpu",
     "pyarrow": "cpu",
     "sentence-transformers": "st",
+    "numba": "mamba",
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pypdfium2": "pdf",

@@ -16,6 +16,7 @@ import numpy as np
 
 from unabridged.contracts import Corpus, Encoder, OverflowPolicy
 from unabridged.corpora import Scan, scan
+from unabridged.encoders._hf import weight_files
 from unabridged.index.recipe import Recipe, choose_recipe
 from unabridged.retrievers.settings import BuildSettings
 
@@ -149,7 +150,9 @@ def encoder_config(encoder: Encoder) -> Mapping[str, Any]:
 
 
 def flops_per_token(config: Mapping[str, Any]) -> float | None:
-    """Floating-point operations of one token in the matrix multiplications of a transformer encoder."""
+    """Floating-point operations of one token in the matrix multiplications of a transformer encoder; else None."""
+    if "mamba" in str(config.get("model_type")):
+        return None
     try:
         hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
         inner = int(config.get("intermediate_size", 4 * hidden))
@@ -159,11 +162,12 @@ def flops_per_token(config: Mapping[str, Any]) -> float | None:
 
 
 def weights_bytes(encoder: Encoder) -> int:
-    """Bytes of the model in memory, in float32."""
+    """Bytes of the model in memory, in float32; of another than a transformer those of its file."""
     config = encoder_config(encoder)
     flops = flops_per_token(config)
     if flops is None:
-        return 0
+        folder = getattr(encoder, "folder", None)
+        return 0 if folder is None else sum(path.stat().st_size for path in weight_files(folder.path))
     return round(4 * (flops / 2 + int(config.get("vocab_size", 0)) * int(config["hidden_size"])))
 
 

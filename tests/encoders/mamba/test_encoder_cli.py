@@ -14,6 +14,7 @@ from unabridged.encoders.load import load_encoder
 from unabridged.manifest import load_manifest
 from unabridged.retrievers import fill
 from unabridged.retrievers.failures import read_failures
+from unabridged.retrievers.plan import BASE_RAM
 from unabridged.retrievers.state import IndexState
 
 WORDS = [
@@ -167,4 +168,6 @@ def test_the_plan_of_a_mamba_loads_no_torch(corpus, folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "[]"
-    assert json.loads(done.stdout)["window"] == 256
+    plan = json.loads(done.stdout)
+    assert (plan["window"], plan["seconds"]) == (256, None)
+    assert plan["ram"] >= BASE_RAM + (folder / "model.safetensors").stat().st_size
