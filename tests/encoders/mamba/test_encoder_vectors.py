@@ -165,3 +165,42 @@ def test_a_prefix_is_cut_before_normalisation_and_norms_are_kept_on_request(fold
     assert np.abs(np.linalg.norm(full, axis=1) - 1).max() > 0.1
     cut = load_encoder(folder, device="cpu", truncate_dim=9).encode_documents(TEXTS).documents
     np.testing.assert_allclose(cut, full[:, :9] / np.linalg.norm(full[:, :9], axis=1, keepdims=True), atol=1e-6)
+
+
+def limited(encoder, tokens):
+    """``encoder`` on a device whose memory holds blocks of so many tokens."""
+    import torch
+
+    placed = encoder._models[0]
+    real = placed.model.hidden
+    blocks = []
+
+    def hidden(ids, offsets, state=None):
+        if len(ids) > tokens:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        blocks.append(len(ids))
+        return real(ids, offsets, state)
+
+    placed.model.hidden = hidden
+    return blocks
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_block_that_does_not_fit_into_memory_is_halved_and_the_next_call_knows(folder, pooling):
+    whole = load_encoder(folder, device="cpu", max_tokens=40, pooling=pooling).encode_documents(TEXTS)
+    encoder = load_encoder(folder, device="cpu", max_tokens=40, pooling=pooling)
+    blocks = limited(encoder, 130)
+    found = encoder.encode_documents(TEXTS)
+    np.testing.assert_allclose(found.segments, whole.segments, atol=1e-5)
+    np.testing.assert_allclose(found.documents, whole.documents, atol=1e-5)
+    assert 64 < max(blocks) <= 128
+    assert encoder._models[0].streaming(encoder.frame[1], pooling).block == 128
+
+
+def test_a_text_that_does_not_fit_in_any_block_is_named(folder):
+    from unabridged.errors import OutOfMemory
+
+    encoder = load_encoder(folder, device="cpu", max_tokens=40)
+    limited(encoder, 20)
+    with pytest.raises(OutOfMemory, match=r"Text 1, characters 0 to \d+, does not fit"):
+        encoder.encode_documents(["the cat", LONG])
