@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 import unabridged
-from unabridged.apps import benchmarking, datasets, measuring, run_commands, synth_runs  # noqa: F401 - add their commands to eval
+from unabridged.apps import (  # noqa: F401 - they add their commands to eval and train
+    benchmarking,
+    datasets,
+    fetching,
+    measuring,
+    run_commands,
+    synth_runs,
+)
 from unabridged.apps import options as o
 from unabridged.apps.advising import advise
 from unabridged.apps.evaluating import evaluation

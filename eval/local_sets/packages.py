@@ -60,10 +60,12 @@ def debian(name: str, packages: Path, under: str) -> Package:
     return Package(version[1].decode(), files)
 
 
-def wheel_file(requirement: str, packages: Path, member: str) -> bytes:
-    """One file of the wheel of ``requirement``, such as ``gensim==4.4.0``.
+def wheel(requirement: str, packages: Path) -> bytes:
+    """The wheel of ``requirement``, such as ``gensim==4.4.0``, as it lies there.
 
-    Raises as :func:`debian`.
+    Raises:
+        MissingFile: It is not among the packages and could not be downloaded.
+        UsageError: There are several files of it.
     """
     name, _, version = requirement.partition("==")
     pattern = f"{name}-{version}-*.whl"
@@ -71,11 +73,21 @@ def wheel_file(requirement: str, packages: Path, member: str) -> bytes:
     if archive is None:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
         archive = _downloaded([*command, requirement, "-d", "."], packages, pattern, "Look whether pip works here")
+    return archive.read_bytes()
+
+
+def wheel_file(requirement: str, packages: Path, member: str) -> bytes:
+    """One file of the wheel of ``requirement``.
+
+    Raises as :func:`debian`.
+    """
     try:
-        with zipfile.ZipFile(archive) as files:
+        with zipfile.ZipFile(io.BytesIO(wheel(requirement, packages))) as files:
             return files.read(member)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise CorpusError(f"{archive} is not the whole wheel ({error}). Delete it and try again.") from error
+        raise CorpusError(
+            f"the wheel of {requirement} in {packages} is not whole ({error}). Delete it and try again."
+        ) from error
 
 
 def npm(requirement: str, packages: Path, under: str) -> dict[PurePosixPath, bytes]:
