@@ -37,7 +37,6 @@ def fetch_texts(
             emit(record)
             return
         for name, one in record["sources"].items():
-            say(
-                f"{name}: {one['pairs']:,} pairs, {one['words']:,} words; {one['package']} {one['version']}, {one['licence']}"
-            )
+            origin = f"{one['package']} {one['version']}, {one['licence']}"
+            say(f"{name}: {one['pairs']:,} pairs, {one['words']:,} words; {origin}")
         say(f"{record['pairs']:,} pairs in {out / PAIRS}, SHA-256 {record['sha256'][:16]}")
