@@ -7,6 +7,7 @@ allowance of words is judged by the evidence and the answers in it; no language 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -100,11 +101,15 @@ def synth(  # noqa: PLR0913 - one parameter per option
 
 @dataclass(frozen=True, slots=True)
 class Chosen(Selection):
-    """A selection, with what its evidence recall is worth."""
+    """A selection, with what its evidence recall is worth, and what was read for it."""
 
     recall_low: float
     """Ends of the 95 % bootstrap interval of the mean recall over samples."""
     recall_high: float
+    read: float
+    """Share of the samples' tokens that the encoder read."""
+    tokens_per_second: float | None
+    """Tokens encoded in this call against the time of making the indexes; None where all of them were there."""
 
 
 def select(
@@ -112,16 +117,29 @@ def select(
 ) -> Chosen:
     """What search chooses from each sample: stretches in the order of the ranking, as many as the allowance holds."""
     outcomes: list[Outcome] = []
+    seen = total = encoded = 0
+    seconds = 0.0
     for sample in samples:
         spans = segments(sample, stretch)
         items = [{"id": str(at), "text": sample.text[first:last]} for at, (first, last) in enumerate(spans)]
         identity = [encoder.passport.fingerprint, pipeline.as_json()["settings"], items]
+        start = time.perf_counter()
         with build_index(items, encoder, indexes / fingerprint(identity)[:24], **pipeline.building) as index:
+            report = index.report
+            new = report["tokens_seen"] if report.get("added") else 0
+            seen, total, encoded = seen + report["tokens_seen"], total + report["tokens_total"], encoded + new
+            seconds += time.perf_counter() - start if new else 0.0
             ranked = index.rank([sample.question], len(items), mode=pipeline.mode)[0]
         outcomes.append(judged(sample, [spans[int(name)] for name in ranked.doc_ids], allowance))
     whole = summed(samples, outcomes, allowance)
     low, high = bootstrap_interval(np.array([one.recall for one in outcomes]))
-    return Chosen(**{one.name: getattr(whole, one.name) for one in fields(whole)}, recall_low=low, recall_high=high)
+    return Chosen(
+        **{one.name: getattr(whole, one.name) for one in fields(whole)},
+        recall_low=low,
+        recall_high=high,
+        read=seen / max(total, 1),
+        tokens_per_second=encoded / seconds if encoded else None,
+    )
 
 
 def _made(order: Order, length: int, out: Path) -> Path:
@@ -141,11 +159,12 @@ def _show(name: str, order: Order, found: Sequence[Chosen], output: Output) -> N
         known = [[[size, share if size else None] for size, share in one.by_depth] for one in found]  # JSON has no NaN
         emit({"selections": [{**row, "by_depth": depths} for row, depths in zip(rows, known, strict=True)]})
         return
-    shares = ["evidence recall", "95 % interval", "all evidence", "answers in context"]
+    shares = ["evidence recall", "95 % interval", "all evidence", "answers in context", "tokens read", "tokens/s"]
     body = [
         [f"{row['length']:,}", str(row["samples"]), f"{row['allowance']:,} words"]
         + [f"{row['recall']:.3f}", f"{row['recall_low']:.3f}-{row['recall_high']:.3f}"]
         + [f"{row[key]:.3f}" for key in ("all_evidence", "answered")]
+        + [f"{row['read']:.1%}", "-" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}"]
         for row in rows
     ]
     say(f"{order.task.value} by {name}")
