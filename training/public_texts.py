@@ -7,6 +7,7 @@ a set from, so a model that was trained on these pairs has not seen what it is m
 ::
 
     OUT/pairs.jsonl     {"anchor", "positive", "source"}, in hash order: any beginning of it is a fair sample
+    OUT/held-out/       the last pairs of that order as a BEIR folder, which are not in pairs.jsonl
     OUT/texts.json      what each source gave, from which version, under which licence; SHA-256 of the pairs
 """
 
@@ -19,18 +20,21 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 import orjson
 
-from unabridged.contracts import JSON
+from unabridged.contracts import JSON, Document
+from unabridged.corpora import ListCorpus
 from unabridged.errors import UsageError
+from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled
 from unabridged.eval.local_sets.markup import Heading, one_line, read_html
 from unabridged.eval.local_sets.packages import debian, npm, wheel
 from unabridged.eval.local_sets.pythonsource import first_paragraph, without_docstring
+from unabridged.eval.sets import Query, write_beir
 from unabridged.files import check_free, write_atomic
 
 PAIRS = "pairs.jsonl"
@@ -55,18 +59,18 @@ class Origin:
     """Folder of packages -> version and pairs."""
 
 
-def fetch(out: Path, packages: Path, most: int) -> dict[str, JSON]:
+def fetch(out: Path, packages: Path, most: int, held_out: int) -> dict[str, JSON]:
     """Makes ``out`` from ``packages`` (what is not there is downloaded) and gives its record.
 
-    At most ``most`` pairs of one source are kept, by hash order.
+    At most ``most`` pairs of one source are kept, by hash order; ``held_out`` of all are for judging while one trains.
 
     Raises:
         UsageError: ``out`` is there already, or ``most`` is below 1.
         MissingFile: a package is not there and could not be had.
         CorpusError: a package is damaged.
     """
-    if most < 1:
-        raise UsageError(f"--most must be at least 1, got {most}.")
+    if most < 1 or held_out < 1:
+        raise UsageError(f"--most and --held-out must be at least 1, got {most} and {held_out}.")
     check_free(out)
     kept: list[tuple[bytes, dict[str, str]]] = []
     sources: dict[str, JSON] = {}
@@ -82,12 +86,31 @@ def fetch(out: Path, packages: Path, most: int) -> dict[str, JSON]:
             "pairs": len(lines),
             "words": words,
         }
-    data = b"".join(orjson.dumps(line) + b"\n" for _, line in sorted(kept, key=lambda one: one[0]))
-    record = {"pairs": len(kept), "sha256": hashlib.sha256(data).hexdigest(), "most": most, "sources": sources}
+    ordered = [line for _, line in sorted(kept, key=lambda one: one[0])]
+    if len(ordered) <= held_out:
+        raise UsageError(f"--held-out {held_out:,} leaves nothing to learn from: there are {len(ordered):,} pairs.")
+    lines, asked = ordered[:-held_out], ordered[-held_out:]
+    data = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    record = {
+        "pairs": len(lines),
+        "held_out": held_out,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "most": most,
+        "sources": sources,
+    }
     out.mkdir(parents=True, exist_ok=True)
+    write_beir(out / "held-out", _judged(asked))
     write_atomic(out / PAIRS, data)
     write_atomic(out / RECORD, (json.dumps(record, indent=2) + "\n").encode())
     return record
+
+
+def _judged(pairs: Sequence[Mapping[str, str]]) -> RetrievalSet:
+    """A set in which each anchor asks for its positive."""
+    corpus = ListCorpus(Document(f"{number}", pair["positive"]) for number, pair in enumerate(pairs))
+    queries = [Query(f"q{number}", pair["anchor"]) for number, pair in enumerate(pairs)]
+    qrels = {query.id: {f"{number}": 1} for number, query in enumerate(queries)}
+    return assembled("held-out", WholeCorpus(corpus), queries, qrels)
 
 
 def _key(anchor: str, positive: str) -> bytes:
