@@ -40,6 +40,4 @@ def fetch_texts(
         for name, one in record["sources"].items():
             origin = f"{one['package']} {one['version']}, {one['licence']}"
             say(f"{name}: {one['pairs']:,} pairs, {one['words']:,} words; {origin}")
-        say(
-            f"{record['pairs']:,} pairs in {out / PAIRS} ({held_out:,} kept apart in held-out/), SHA-256 {record['sha256'][:16]}"
-        )
+        say(f"{record['pairs']:,} pairs in {out / PAIRS}, SHA-256 {record['sha256'][:16]}; {held_out:,} kept apart")
