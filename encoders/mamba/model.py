@@ -28,10 +28,12 @@ import numpy as np
 
 from unabridged._extras import require
 from unabridged.contracts import Rows
-from unabridged.encoders.mamba import ops
 from unabridged.encoders.mamba.config import MambaConfig
 from unabridged.encoders.mamba.finite import Watch
 from unabridged.encoders.mamba.initial import initial
+from unabridged.encoders.mamba.norms import rms_norm
+from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
+from unabridged.encoders.mamba.path import operations, scan_path
 from unabridged.encoders.mamba.state import State
 from unabridged.errors import ShapeError
 
@@ -44,14 +46,23 @@ else:
 
 __all__ = ["MambaModel", "initial"]
 
+_KERNEL_TYPES = (torch.float32, torch.bfloat16)
+
 
 class MambaModel:
     """Parameters by their canonical names, and the way of tokens through them; holds no other state."""
 
     def __init__(
-        self, config: MambaConfig, parameters: Mapping[str, torch.Tensor], *, checkpoint: bool = False
+        self,
+        config: MambaConfig,
+        parameters: Mapping[str, torch.Tensor],
+        *,
+        checkpoint: bool = False,
+        path: str | None = None,
     ) -> None:
         """``checkpoint``: in training, layers are computed again on the way back instead of being remembered.
+
+        ``path`` is one of :data:`unabridged.encoders.mamba.path.PATHS`, and the best for the device if it is left out.
 
         :class:`ShapeError` names a parameter that is missing, unknown or of another shape.
         """
@@ -65,6 +76,11 @@ class MambaModel:
         self.config = config
         self.parameters = dict(parameters)
         self.checkpoint = checkpoint
+        like = self.parameters["embeddings.weight"]
+        best = scan_path(str(like.device))[0] if like.dtype in _KERNEL_TYPES else "torch"
+        self.path = path or best
+        """Which operations are used."""
+        self._operations = operations(self.path)
 
     @property
     def kind(self) -> torch.dtype:
@@ -129,10 +145,16 @@ class MambaModel:
         mixer = f"{name}mixer."
         inner, gate = self._linear(self._norm(x, f"{name}norm.weight"), f"{mixer}in_proj").chunk(2, 1)
         inner, tail = self._conv(mixer, inner, tail, offsets)
-        step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj"), [config.dt_rank, config.state, config.state], 1)
+        sizes = [config.dt_rank, config.state, config.state]
+        step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj"), sizes, 1)
         step = functional.linear(step, own[f"{mixer}dt_proj.weight"])
-        weights = ops.Scan1(own[f"{mixer}A_log"], own[f"{mixer}D"], own[f"{mixer}dt_proj.bias"])
-        y, state = ops.scan1(weights, inner, step, b, c, gate, state, offsets)
+        exact = state.dtype
+        weights = Scan1(
+            -torch.exp(own[f"{mixer}A_log"].to(exact)),
+            own[f"{mixer}D"].to(exact),
+            own[f"{mixer}dt_proj.bias"].to(exact),
+        )
+        y, state = self._operations.scan1(weights, Tokens(inner, step, b, c, gate), state, offsets)
         return x + self._linear(y, f"{mixer}out_proj"), tail, state
 
     def _block2(
@@ -145,30 +167,31 @@ class MambaModel:
         mixed, tail = self._conv(mixer, mixed, tail, offsets)
         shared = config.groups * config.state
         inner, b, c = torch.split(mixed, [config.inner, shared, shared], 1)
-        weights = ops.Scan2(own[f"{mixer}A_log"], own[f"{mixer}D"], own[f"{mixer}dt_bias"], config.time_step_limit)
-        y, state = ops.scan2(
-            weights,
-            inner.view(len(x), config.heads, config.head_dim),
-            step,
-            b.view(len(x), config.groups, config.state),
-            c.view(len(x), config.groups, config.state),
-            state,
-            offsets,
+        exact = state.dtype
+        weights = Scan2(
+            -torch.exp(own[f"{mixer}A_log"].to(exact)),
+            own[f"{mixer}D"].to(exact),
+            own[f"{mixer}dt_bias"].to(exact),
+            config.time_step_limit,
+            config.groups,
         )
-        y = ops.gated_norm(y.flatten(1), gate, own[f"{mixer}norm.weight"], config.groups, config.eps)
+        y, state = self._operations.scan2(weights, Tokens(inner, step, b, c, gate), state, offsets)
+        y = rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups)
         return x + self._linear(y.to(self.kind), f"{mixer}out_proj"), tail, state
 
     def _conv(
         self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows
     ) -> tuple[torch.Tensor, torch.Tensor]:
         own = self.parameters
-        return ops.conv_silu(x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets)
+        return self._operations.conv_silu(
+            x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets
+        )
 
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.linear(x, self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
 
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return ops.norm(x, self.parameters[name], self.config.eps).to(self.kind)
+        return rms_norm(x, self.parameters[name], self.config.eps).to(self.kind)
 
 
 def _checked(offsets: Rows, tokens: int) -> Rows:

@@ -17,12 +17,15 @@ import numpy as np
 
 from unabridged._extras import require
 from unabridged.contracts import Rows
+from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
 from unabridged.encoders.mamba.steps import Steps
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn import functional
 else:
     torch = require("torch", extra="torch", purpose="Mamba encoders")
+    from torch.nn import functional
 
 CHUNK = 64
 """Tokens of a chunk of Mamba-2.  Exact for every size; 64 makes the three matmuls of a head of 64 equally large."""
@@ -54,7 +57,27 @@ def conv_silu(
         total = total + bias
     kept = lengths[:, None] - reach + np.arange(reach)
     kept = np.where(kept >= 0, starts[:, None] + kept, tails[:, None] + kept + reach)
-    return torch.nn.functional.silu(total), source[_on(kept, x)].transpose(1, 2).contiguous()
+    return functional.silu(total), source[_on(kept, x)].transpose(1, 2).contiguous()
+
+
+def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)`` of Mamba-1, and the states ``(B, I, N)``."""
+    x, step, b, c, gate = (tensor.to(state.dtype) for tensor in tokens)
+    step = functional.softplus(step + weights.bias)
+    y, after = selective_scan(x, step, weights.a, b, c, state, offsets)
+    return ((y + weights.skip * x) * functional.silu(gate)).to(tokens.x.dtype), after
+
+
+def scan2(weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)`` of Mamba-2, and the states."""
+    x, step, b, c, gate = (tensor.to(state.dtype) for tensor in tokens)
+    heads, width, size = state.shape[1:]
+    x = x.reshape(len(x), heads, width)
+    b, c = (tensor.reshape(len(x), weights.groups, size) for tensor in (b, c))
+    step = functional.softplus(step + weights.bias).clamp(*weights.limit)
+    y, after = chunked_scan(x, step, weights.a, b, c, state, offsets)
+    y = (y + weights.skip[:, None] * x).reshape(gate.shape) * functional.silu(gate)
+    return y.to(tokens.x.dtype), after
 
 
 def selective_scan(

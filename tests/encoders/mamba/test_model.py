@@ -7,6 +7,7 @@ import pytest
 
 from unabridged.encoders.mamba.config import MambaConfig
 from unabridged.encoders.mamba.model import MambaModel, initial
+from unabridged.encoders.mamba.path import PATHS
 from unabridged.errors import ShapeError
 
 torch = pytest.importorskip("torch")
@@ -28,12 +29,13 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=[(name, path) for name in MODELS for path in PATHS], ids=" by ".join)
 def pair(request):
     """transformers' model, and ours with its parameters."""
     import transformers
 
-    config, model, shape = MODELS[request.param]
+    name, path = request.param
+    config, model, shape = MODELS[name]
     torch.manual_seed(0)
     theirs = getattr(transformers, model)(getattr(transformers, config)(**shape)).eval()
     with torch.no_grad():
@@ -41,7 +43,7 @@ def pair(request):
             if name.endswith(("norm.weight", "norm_f.weight", ".bias", "mixer.D", "A_log")):
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     ours = MambaConfig.from_json(theirs.config.to_dict(), "config.json")
-    return theirs, MambaModel(ours, {name: tensor.detach() for name, tensor in theirs.named_parameters()})
+    return theirs, MambaModel(ours, {name: tensor.detach() for name, tensor in theirs.named_parameters()}, path=path)
 
 
 def hidden(theirs, ids):
@@ -122,7 +124,9 @@ def test_offsets_and_states_that_do_not_fit_are_refused(pair):
 def test_bfloat16_weights_are_near_float32_and_their_states_stay_float32(pair):
     _, ours = pair
     ids, offsets = ragged([40, 3])
-    half = MambaModel(ours.config, {name: tensor.bfloat16() for name, tensor in ours.parameters.items()})
+    half = MambaModel(
+        ours.config, {name: tensor.bfloat16() for name, tensor in ours.parameters.items()}, path=ours.path
+    )
     with torch.inference_mode():
         found, state = half.hidden(ids, offsets)
         expected, _ = ours.hidden(ids, offsets)

@@ -1,0 +1,267 @@
+"""Compiled gradients of the kernels, float32: what was inside a recurrence is computed again, a few tokens at a time.
+
+Forward, the state is saved every :data:`EVERY` tokens.  Backward, the states in between are computed again from the
+saved one into a buffer of the second cache, and walked from the last token to the first.  Unlike forward, a task is a
+block of channels or a head of *all* sequences, so that no two tasks add to one gradient; what is summed over channels,
+the gradients of b and c, is written per task and summed by the caller.
+
+Letters as in :mod:`unabridged.encoders.mamba.kernels`, with E the tasks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from unabridged.encoders.mamba.kernels import LN2, LOG2E, WIDTH, compiled, exp2n, sigmoid, softplus
+
+EVERY = 16
+"""Tokens between two saved states: as many floats as one activation in Mamba-1 with a state of 16."""
+_ONE, _ZERO = np.float32(1.0), np.float32(0.0)
+
+
+@compiled
+def conv_backward(first: int, last: int, offsets: Any, weights: Any, tokens: Any, tails: Any) -> None:  # noqa: C901
+    """Tasks are blocks of channels.
+
+    weights: weight ``(K, C)``, bias ``(C,)`` and their gradients, zeros before.  tokens: x, the gradient of the output,
+    the gradient of x.  tails: before ``(B, C, K - 1)``, the gradient of the tails behind, and of those before.
+    """
+    weight, bias, to_weight, to_bias = weights
+    x, given, to_x = tokens
+    before, after_given, to_before = tails
+    width, channels = weight.shape
+    reach = width - 1
+    total = np.empty(WIDTH, np.float32)
+    for task in range(first, last):
+        c = task * WIDTH
+        n = min(WIDTH, channels - c)
+        for s in range(len(offsets) - 1):
+            start, end = offsets[s], offsets[s + 1]
+            for j in range(n):
+                for k in range(reach):
+                    to_before[s, c + j, k] = _ZERO
+            for t in range(start, end):
+                for j in range(n):
+                    to_x.flat[t * to_x.stride + c + j] = _ZERO
+            for k in range(reach):
+                at = end - reach + k
+                for j in range(n):
+                    if at >= start:
+                        to_x.flat[at * to_x.stride + c + j] += after_given[s, c + j, k]
+                    else:
+                        to_before[s, c + j, at - start + reach] += after_given[s, c + j, k]
+            for t in range(start, end):
+                for j in range(n):
+                    total[j] = bias[c + j]
+                for k in range(width):
+                    at = t - reach + k
+                    if at >= start:
+                        row = x.flat[at * x.stride + c : at * x.stride + c + n]
+                        for j in range(n):
+                            total[j] += weight[k, c + j] * row[j]
+                    else:
+                        for j in range(n):
+                            total[j] += weight[k, c + j] * before[s, c + j, at - start + reach]
+                g = given.flat[t * given.stride + c : t * given.stride + c + n]
+                for j in range(n):
+                    gate = sigmoid(total[j])
+                    total[j] = g[j] * gate * (_ONE + total[j] * (_ONE - gate))
+                    to_bias[c + j] += total[j]
+                for k in range(width):
+                    at = t - reach + k
+                    if at >= start:
+                        row = x.flat[at * x.stride + c : at * x.stride + c + n]
+                        to_row = to_x.flat[at * to_x.stride + c : at * to_x.stride + c + n]
+                        for j in range(n):
+                            to_weight[k, c + j] += total[j] * row[j]
+                            to_row[j] += total[j] * weight[k, c + j]
+                    else:
+                        for j in range(n):
+                            to_weight[k, c + j] += total[j] * before[s, c + j, at - start + reach]
+                            to_before[s, c + j, at - start + reach] += total[j] * weight[k, c + j]
+
+
+@compiled
+def scan1_backward(first: int, last: int, offsets: Any, weights: Any, tokens: Any, states: Any) -> None:  # noqa: C901
+    """Tasks are blocks of channels.
+
+    weights: ``log2(e) a`` ``(N, I)``, skip ``(I,)``, bias ``(I,)`` and the gradients of a ``(N, I)`` and skip, zeros
+    before.  tokens: x, step, b, c, gate, the gradient of the output; the gradients of x, step, gate; of b and c
+    ``(E, T, N)``.  states: saved ``(M, N, I)``, the first row of each sequence in it ``(B,)``; the gradient of the
+    states behind and of those before ``(B, I, N)``.
+    """
+    scale, skip, bias, to_a, to_skip = weights
+    x, step, b, c, gate, given, to_x, to_step, to_gate, to_b, to_c = tokens
+    saved, rows, after_given, to_before = states
+    state, channels = scale.shape
+    h = np.empty((EVERY + 1, state, WIDTH), np.float32)
+    y = np.empty((EVERY, WIDTH), np.float32)
+    delta = np.empty((EVERY, WIDTH), np.float32)
+    back = np.empty((state, WIDTH), np.float32)
+    slow = np.empty((5, WIDTH), np.float32)
+    entering, to_y, to_entering, to_delta, x_row = slow[0], slow[1], slow[2], slow[3], slow[4]
+    for task in range(first, last):
+        at = task * WIDTH
+        w = min(WIDTH, channels - at)
+        for s in range(len(offsets) - 1):
+            start, end = offsets[s], offsets[s + 1]
+            for n in range(state):
+                for j in range(w):
+                    back[n, j] = after_given[s, at + j, n]
+            for piece in range((end - start + EVERY - 1) // EVERY - 1, -1, -1):
+                low = start + piece * EVERY
+                high = min(low + EVERY, end)
+                for n in range(state):
+                    for j in range(w):
+                        h[0, n, j] = saved[rows[s] + piece, n, at + j]
+                for t in range(low, high):
+                    i = t - low
+                    x_t = x.flat[t * x.stride + at : t * x.stride + at + w]
+                    step_t = step.flat[t * step.stride + at : t * step.stride + at + w]
+                    for j in range(w):
+                        delta[i, j] = softplus(step_t[j] + bias[at + j])
+                        entering[j] = delta[i, j] * x_t[j]
+                        y[i, j] = skip[at + j] * x_t[j]
+                    for n in range(state):
+                        b_t = b.flat[t * b.stride + n]
+                        c_t = c.flat[t * c.stride + n]
+                        for j in range(w):
+                            value = h[i, n, j] * exp2n(delta[i, j] * scale[n, at + j]) + entering[j] * b_t
+                            h[i + 1, n, j] = value
+                            y[i, j] += value * c_t
+                for t in range(high - 1, low - 1, -1):
+                    i = t - low
+                    x_t = x.flat[t * x.stride + at : t * x.stride + at + w]
+                    gate_t = gate.flat[t * gate.stride + at : t * gate.stride + at + w]
+                    g = given.flat[t * given.stride + at : t * given.stride + at + w]
+                    to_gate_t = to_gate.flat[t * to_gate.stride + at : t * to_gate.stride + at + w]
+                    for j in range(w):
+                        x_row[j] = x_t[j]
+                        open_ = sigmoid(gate_t[j])
+                        to_y[j] = g[j] * gate_t[j] * open_
+                        to_gate_t[j] = g[j] * y[i, j] * open_ * (_ONE + gate_t[j] * (_ONE - open_))
+                        to_skip[at + j] += to_y[j] * x_row[j]
+                        entering[j] = delta[i, j] * x_row[j]
+                        to_entering[j] = _ZERO
+                        to_delta[j] = _ZERO
+                    for n in range(state):
+                        b_t = b.flat[t * b.stride + n]
+                        c_t = c.flat[t * c.stride + n]
+                        sum_b = _ZERO
+                        sum_c = _ZERO
+                        for j in range(w):
+                            g_h = back[n, j] + to_y[j] * c_t
+                            kept = exp2n(delta[i, j] * scale[n, at + j])
+                            sum_c += to_y[j] * h[i + 1, n, j]
+                            sum_b += g_h * entering[j]
+                            to_entering[j] += g_h * b_t
+                            back[n, j] = g_h * kept
+                            to_power = back[n, j] * h[i, n, j]
+                            to_delta[j] += to_power * scale[n, at + j]
+                            to_a[n, at + j] += to_power * delta[i, j]
+                        to_b[task, t, n] = sum_b
+                        to_c[task, t, n] = sum_c
+                    to_x_t = to_x.flat[t * to_x.stride + at : t * to_x.stride + at + w]
+                    to_step_t = to_step.flat[t * to_step.stride + at : t * to_step.stride + at + w]
+                    step_t = step.flat[t * step.stride + at : t * step.stride + at + w]
+                    for j in range(w):
+                        to_x_t[j] = skip[at + j] * to_y[j] + delta[i, j] * to_entering[j]
+                        slope = sigmoid(step_t[j] + bias[at + j])
+                        to_step_t[j] = (x_row[j] * to_entering[j] + to_delta[j] * LN2) * slope
+            for n in range(state):
+                for j in range(w):
+                    to_before[s, at + j, n] = back[n, j]
+
+
+@compiled
+def scan2_backward(first: int, last: int, offsets: Any, weights: Any, tokens: Any, states: Any) -> None:  # noqa: C901
+    """Tasks are heads.
+
+    weights: a, skip, bias ``(J,)``, lowest and highest step, G, and the gradients of a and skip ``(J,)``, zeros before.
+    tokens as in :func:`scan1_backward`, steps ``(T, J)``, b and c per head ``(J, T, N)``.  states: saved
+    ``(M, J, N, P)``, rows, the gradients of the states behind and before ``(B, J, P, N)``.
+    """
+    a, skip, bias, lowest, highest, groups, to_a, to_skip = weights
+    x, step, b, c, gate, given, to_x, to_step, to_gate, to_b, to_c = tokens
+    saved, rows, after_given, to_before = states
+    heads, width, state = to_before.shape[1:]
+    together = heads // groups
+    h = np.empty((EVERY + 1, state, width), np.float32)
+    y = np.empty((EVERY, width), np.float32)
+    back = np.empty((state, width), np.float32)
+    slow = np.empty((3, width), np.float32)
+    entering, to_y, to_entering = slow[0], slow[1], slow[2]
+    for head in range(first, last):
+        at = head * width
+        shared = (head // together) * state
+        for s in range(len(offsets) - 1):
+            start, end = offsets[s], offsets[s + 1]
+            for n in range(state):
+                for p in range(width):
+                    back[n, p] = after_given[s, head, p, n]
+            for piece in range((end - start + EVERY - 1) // EVERY - 1, -1, -1):
+                low = start + piece * EVERY
+                high = min(low + EVERY, end)
+                h[0] = saved[rows[s] + piece, head]
+                for t in range(low, high):
+                    i = t - low
+                    delta = min(max(softplus(step.flat[t * step.stride + head] + bias[head]), lowest), highest)
+                    kept = exp2n(delta * a[head] * LOG2E)
+                    x_t = x.flat[t * x.stride + at : t * x.stride + at + width]
+                    for p in range(width):
+                        entering[p] = delta * x_t[p]
+                        y[i, p] = skip[head] * x_t[p]
+                    for n in range(state):
+                        b_t = b.flat[t * b.stride + shared + n]
+                        c_t = c.flat[t * c.stride + shared + n]
+                        for p in range(width):
+                            value = h[i, n, p] * kept + entering[p] * b_t
+                            h[i + 1, n, p] = value
+                            y[i, p] += value * c_t
+                for t in range(high - 1, low - 1, -1):
+                    i = t - low
+                    raw = step.flat[t * step.stride + head] + bias[head]
+                    free = softplus(raw)
+                    delta = min(max(free, lowest), highest)
+                    kept = exp2n(delta * a[head] * LOG2E)
+                    x_t = x.flat[t * x.stride + at : t * x.stride + at + width]
+                    gate_t = gate.flat[t * gate.stride + at : t * gate.stride + at + width]
+                    g = given.flat[t * given.stride + at : t * given.stride + at + width]
+                    to_gate_t = to_gate.flat[t * to_gate.stride + at : t * to_gate.stride + at + width]
+                    sum_skip = _ZERO
+                    for p in range(width):
+                        open_ = sigmoid(gate_t[p])
+                        to_y[p] = g[p] * gate_t[p] * open_
+                        to_gate_t[p] = g[p] * y[i, p] * open_ * (_ONE + gate_t[p] * (_ONE - open_))
+                        sum_skip += to_y[p] * x_t[p]
+                        entering[p] = delta * x_t[p]
+                        to_entering[p] = _ZERO
+                    to_skip[head] += sum_skip
+                    to_power = _ZERO
+                    for n in range(state):
+                        b_t = b.flat[t * b.stride + shared + n]
+                        c_t = c.flat[t * c.stride + shared + n]
+                        sum_b = _ZERO
+                        sum_c = _ZERO
+                        for p in range(width):
+                            g_h = back[n, p] + to_y[p] * c_t
+                            sum_c += to_y[p] * h[i + 1, n, p]
+                            sum_b += g_h * entering[p]
+                            to_entering[p] += g_h * b_t
+                            back[n, p] = g_h * kept
+                            to_power += back[n, p] * h[i, n, p]
+                        to_b[head, t, n] = sum_b
+                        to_c[head, t, n] = sum_c
+                    to_x_t = to_x.flat[t * to_x.stride + at : t * to_x.stride + at + width]
+                    to_delta = to_power * a[head]
+                    for p in range(width):
+                        to_x_t[p] = skip[head] * to_y[p] + delta * to_entering[p]
+                        to_delta += x_t[p] * to_entering[p]
+                    to_a[head] += to_power * delta
+                    inside = free >= lowest and free <= highest
+                    to_step.flat[t * to_step.stride + head] = to_delta * sigmoid(raw) if inside else _ZERO
+            for n in range(state):
+                for p in range(width):
+                    to_before[s, head, p, n] = back[n, p]
