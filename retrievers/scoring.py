@@ -39,7 +39,7 @@ Doubles: TypeAlias = NDArray[np.float64]
 Ranked: TypeAlias = tuple[Rows, Floats]
 """Rows and scores of one ranked list, best first, no row twice, no padding."""
 
-HYBRID_WEIGHTS = (0.7, 0.3)
+HYBRID_WEIGHTS = (0.72, 0.28)
 """Dense, BM25: what they weigh where both set their first hit equally far apart."""
 WEIGHTED = ("weighted", "adaptive")
 """Fusions that add scores."""

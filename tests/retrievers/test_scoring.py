@@ -220,7 +220,7 @@ def test_reciprocal_ranks_count_each_list_from_one():
 
 def test_weighted_fusion_adds_scores_brought_to_their_range():
     dense, bm25 = ranking((1, 0.8), (2, 0.6), (3, 0.4)), ranking((3, 30.0), (4, 20.0), (1, 10.0))
-    rows, scores = fuse([dense, bm25], Fusion("weighted"))
+    rows, scores = fuse([dense, bm25], Fusion("weighted", weights=(0.7, 0.3)))
     assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
         {1: 0.7, 2: 0.35, 3: 0.3, 4: 0.15}, abs=1e-6
     )
