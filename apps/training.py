@@ -11,6 +11,7 @@ import typer
 
 from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.train_mamba import mamba
 
 if TYPE_CHECKING:
     from unabridged.contracts import Corpus
@@ -33,6 +34,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 @train.callback()
 def root() -> None:
     """Train encoders; what is interrupted continues by the same command."""
+
+
+train.command("mamba")(mamba)
 
 
 @train.command("positions")

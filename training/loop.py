@@ -1,15 +1,15 @@
 """One training loop: batches, AdamW, a rate that rises and falls, checkpoints that continue to the same bytes.
 
 Every random choice belongs to a task and is drawn from (seed, epoch, number of the batch), so a checkpoint holds no
-state of a generator: parameters, the optimizer's moments and the losses so far are all there is.
+state of a generator: parameters, the optimizer's moments, the losses so far and what was noted are all there is.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of each parameter."""
+SHAPES = ("linear", "cosine")
+"""How the rate falls to 0 after it has risen."""
 
 
 class Task(Protocol):
@@ -54,11 +56,15 @@ class Schedule:
     epochs: int = 3
     lr: float = 1e-3
     warmup_steps: int = 20
-    """Steps in which the rate rises from near 0; after them it falls to 0 in a line."""
+    """Steps in which the rate rises from near 0; after them it falls to 0."""
     weight_decay: float = 0.0
     clip: float = 1.0
     """Largest norm of the gradient."""
     checkpoint_steps: int = 20
+    shape: str = "linear"
+    """How it falls: ``linear`` or ``cosine``."""
+    steps: int | None = None
+    """No more steps than these, of however many epochs that takes; None: all of ``epochs``."""
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 < self.lr < math.inf or self.checkpoint_steps < 1:
@@ -66,12 +72,58 @@ class Schedule:
                 f"Training needs at least 1 epoch, a finite rate above 0 and a checkpoint step of at least 1, got "
                 f"epochs={self.epochs}, lr={self.lr}, checkpoint_steps={self.checkpoint_steps}."
             )
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"Training needs at least 1 step, got steps={self.steps}.")
+        if self.shape not in SHAPES:
+            raise UsageError(f"The rate falls {' or '.join(SHAPES)}, got shape={self.shape!r}.")
+        if not 0 <= self.weight_decay < math.inf or not self.clip > 0 or self.warmup_steps < 0:
+            raise UsageError(
+                f"Training needs a weight decay and warm-up of at least 0 and a clip above 0, got weight_decay="
+                f"{self.weight_decay}, warmup_steps={self.warmup_steps}, clip={self.clip}."
+            )
 
     def rate(self, step: int, total: int) -> float:
         """The rate of step 0, 1, ... of ``total``."""
         if step < self.warmup_steps:
             return self.lr * (step + 1) / (self.warmup_steps + 1)
-        return self.lr * max(0.0, (total - step) / max(1, total - self.warmup_steps))
+        left = max(0.0, (total - step) / max(1, total - self.warmup_steps))
+        return self.lr * (left if self.shape == "linear" else (1 - math.cos(math.pi * left)) / 2)
+
+    def plan(self, task: Task) -> list[tuple[int, int, Rows]]:
+        """Epoch, number and texts of every step."""
+        found: list[tuple[int, int, Rows]] = []
+        epoch = 0
+        while epoch < self.epochs if self.steps is None else len(found) < self.steps:
+            found.extend((epoch, number, rows) for number, rows in enumerate(task.batches(epoch)))
+            epoch += 1
+        return found[: self.steps]
+
+    @property
+    def facts(self) -> dict[str, JSON]:
+        """What of it changes what is learned, the defaults of what came later left out: old runs continue."""
+        facts: dict[str, JSON] = asdict(self)
+        del facts["checkpoint_steps"]
+        for name, default in (("shape", "linear"), ("steps", None)):
+            if facts[name] == default:
+                del facts[name]
+        return facts
+
+
+def _nothing(step: int, losses: list[float]) -> None:
+    """What happens after a step where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a task may ask of the loop besides."""
+
+    undecayed: frozenset[str] = frozenset()
+    """Names of the parameters that ``weight_decay`` leaves alone."""
+    after: Callable[[int, list[float]], None] = _nothing
+    """Called behind each step that was computed, with its number and all losses so far; may write notes."""
+
+
+NO_EXTRAS = Extras()
 
 
 @dataclass
@@ -82,13 +134,15 @@ class Checkpoint:
     settings: Mapping[str, JSON]
     """What must be the same for a run to be continued."""
     losses: list[float] = field(default_factory=list)
+    notes: dict[str, JSON] = field(default_factory=dict)
+    """What else a run has found out so far, such as its evaluations."""
 
     def save(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Writes parameters, moments and losses; after a kill the file holds the old state or the new."""
+        """Writes parameters, moments, losses and notes; after a kill the file holds the old state or the new."""
         from safetensors.torch import save
 
         plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        write_atomic(self.path, save(plain, {"state": json.dumps([self.settings, self.losses])}))
+        write_atomic(self.path, save(plain, {"state": json.dumps([self.settings, self.losses, self.notes])}))
 
     def load(self) -> dict[str, torch.Tensor]:
         """What :meth:`save` wrote, nothing if it never did.
@@ -100,7 +154,8 @@ class Checkpoint:
         from safetensors import safe_open
 
         with safe_open(str(self.path), "pt") as file:
-            settings, self.losses = json.loads(file.metadata()["state"])
+            settings, self.losses, *notes = json.loads(file.metadata()["state"])
+            self.notes.update(*notes)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         wanted = json.loads(json.dumps(self.settings))
         if settings != wanted:
@@ -112,24 +167,29 @@ class Checkpoint:
         return tensors
 
 
-def fit(task: Task, schedule: Schedule, checkpoint: Checkpoint, listener: Listener | None = None) -> list[float]:
+def fit(
+    task: Task,
+    schedule: Schedule,
+    checkpoint: Checkpoint,
+    listener: Listener | None = None,
+    extras: Extras = NO_EXTRAS,
+) -> list[float]:
     """Trains ``task`` from the checkpoint, or from the start, to the end; gives the loss of every step.
 
     Interrupted at any moment and called again, it ends with the same parameters.  One event per step: its documents
-    are texts, and its unit of work is the token.
+    are texts, and its unit of work is the token.  :class:`ValidationError` names the step whose loss is not finite.
     """
-    import torch
-
     parameters = task.parameters
-    optimizer = torch.optim.AdamW(list(parameters.values()), schedule.lr, weight_decay=schedule.weight_decay)
+    optimizer = _optimizer(parameters, schedule, extras.undecayed)
     _restore(checkpoint.load(), parameters, optimizer)
-    steps = [(epoch, number, rows) for epoch in range(schedule.epochs) for number, rows in _epoch(task, epoch)]
+    steps = schedule.plan(task)
     sizes = [task.tokens(rows) for _, _, rows in steps]
     meter = Meter(sum(len(rows) for _, _, rows in steps), sum(sizes), listener)
     for step, (epoch, number, rows) in zip(count(), steps, strict=False):
         done = step < len(checkpoint.losses)
         if not done:
             checkpoint.losses.append(_step(task, optimizer, schedule, (epoch, number, rows), step, len(steps)))
+            extras.after(step, checkpoint.losses)
             if (step + 1) % schedule.checkpoint_steps == 0:
                 checkpoint.save(_state(parameters, optimizer))
         meter.advance(documents=len(rows), characters=sizes[step], tokens=0 if done else sizes[step], worked=not done)
@@ -139,8 +199,14 @@ def fit(task: Task, schedule: Schedule, checkpoint: Checkpoint, listener: Listen
     return checkpoint.losses
 
 
-def _epoch(task: Task, epoch: int) -> list[tuple[int, Rows]]:
-    return list(enumerate(task.batches(epoch)))
+def _optimizer(parameters: Mapping[str, torch.Tensor], schedule: Schedule, undecayed: frozenset[str]) -> Any:
+    import torch
+
+    kept = [value for name, value in parameters.items() if name in undecayed]
+    groups: list[dict[str, Any]] = [{"params": [value for name, value in parameters.items() if name not in undecayed]}]
+    if kept:
+        groups.append({"params": kept, "weight_decay": 0.0})
+    return torch.optim.AdamW(groups, schedule.lr, weight_decay=schedule.weight_decay)
 
 
 def _step(task: Task, optimizer: Any, schedule: Schedule, batch: tuple[int, int, Rows], step: int, total: int) -> float:
@@ -150,6 +216,11 @@ def _step(task: Task, optimizer: Any, schedule: Schedule, batch: tuple[int, int,
         group["lr"] = schedule.rate(step, total)
     optimizer.zero_grad()
     loss = task.loss(*batch)
+    if not math.isfinite(float(loss.detach())):
+        raise ValidationError(
+            f"The loss of step {step + 1} of {total} is {float(loss.detach())}. Lower the rate (now {schedule.lr}) or "
+            "the clip, or train in float32; the run continues from its last checkpoint if its settings stay the same."
+        )
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(list(task.parameters.values()), schedule.clip)
     optimizer.step()
@@ -169,4 +240,8 @@ def _restore(tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch
         return
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors[name])
-        optimizer.state[parameter] = {moment: tensors[f"{moment}/{name}"].clone() for moment in MOMENTS}
+        optimizer.state[parameter] = {
+            moment: tensors[f"{moment}/{name}"].clone() if moment == "step"  # AdamW counts on the CPU
+            else tensors[f"{moment}/{name}"].to(parameter.device, copy=True)
+            for moment in MOMENTS
+        }  # fmt: skip

@@ -77,8 +77,7 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
     check_free(out)
     work = out.with_name(out.name + UNFINISHED)
     work.mkdir(parents=True, exist_ok=True)
-    settings = {**task.facts, **asdict(schedule), "texts": digest(task.pieces)}
-    del settings["checkpoint_steps"]  # how often is written changes nothing of what is learned
+    settings = {**task.facts, **schedule.facts, "texts": digest(task.pieces)}
     losses = fit(task, schedule, Checkpoint(work / "checkpoint.safetensors", settings), listener)
     for path in work.iterdir():
         if path.is_dir():
@@ -90,7 +89,7 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
         (work / "folder").replace(out)
     shutil.rmtree(work)
     tenth = max(1, len(losses) // 10)
-    tokens = sum(task.tokens(rows) for epoch in range(schedule.epochs) for rows in task.batches(epoch))
+    tokens = sum(task.tokens(rows) for _, _, rows in schedule.plan(task))
     ends = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
     return Report(out, len(task.pieces), tokens, len(losses), *ends)
 

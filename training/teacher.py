@@ -1,0 +1,78 @@
+"""A teacher's vectors of every text on a shelf: computed once, kept in the work folder, continued after a kill.
+
+::
+
+    teacher.npy     (N, E) float32, norm 1
+    teacher.json    whose they are, and how many rows are done
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from unabridged.contracts import JSON, Encoder, Floats, Level, OverflowPolicy, Rows
+from unabridged.errors import ShapeError
+from unabridged.files import disk_errors, write_atomic
+from unabridged.progress import Listener, Meter
+from unabridged.training.shelf import QUERY, Shelf, blocks
+
+BLOCK = 2048
+"""Texts between two marks: a kill costs at most this many again."""
+
+
+def teacher_vectors(shelf: Shelf, encoder: Encoder, work: Path, listener: Listener | None = None) -> Floats:
+    """``(N, E)`` float32 of norm 1, mapped from ``work``: queries by the teacher's rule for queries, as it has one.
+
+    A text longer than the teacher's window is read whole, in windows whose mean is its vector.
+    :class:`ShapeError` for vectors that are not finite.
+    """
+    path, mark = work / "teacher.npy", work / "teacher.json"
+    key: JSON = {"teacher": encoder.passport.fingerprint, "texts": shelf.digest, "dim": encoder.dim}
+    done = _done(path, mark, key)
+    shape = (len(shelf), encoder.dim)
+    with disk_errors(path):
+        kept = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
+        meter = Meter(len(shelf), int(shelf.offsets[-1]), listener)
+        for start, end in blocks(len(shelf), BLOCK):
+            tokens = int(shelf.offsets[end] - shelf.offsets[start])
+            todo = end > done
+            if todo:
+                kept[start:end] = _encode(shelf, encoder, start, end)
+                kept.flush()
+                write_atomic(mark, json.dumps({"key": key, "done": end}).encode())
+            meter.advance(documents=end - start, characters=tokens, tokens=tokens if todo else 0, worked=todo)
+            if todo:
+                meter.report("teach")
+    del kept
+    vectors: Floats = np.load(path, mmap_mode="r")
+    return vectors
+
+
+def _done(path: Path, mark: Path, key: JSON) -> int:
+    """Rows of the file that are ``key``'s vectors."""
+    if not mark.is_file() or not path.is_file():
+        return 0
+    found = json.loads(mark.read_text(encoding="utf-8"))
+    return int(found["done"]) if found["key"] == key else 0
+
+
+def _encode(shelf: Shelf, encoder: Encoder, start: int, end: int) -> Floats:
+    texts, roles = shelf.texts(start, end), shelf.roles[start:end]
+    found = np.zeros((end - start, encoder.dim), dtype=np.float32)
+    asked: Rows = np.flatnonzero(roles == QUERY)
+    other: Rows = np.flatnonzero(roles != QUERY)
+    if len(asked):
+        found[asked] = encoder.encode_queries([texts[row] for row in asked.tolist()])
+    if len(other):
+        made = encoder.encode_documents(
+            [texts[row] for row in other.tolist()], level=Level.DOC, overflow=OverflowPolicy.AGGREGATE
+        )
+        found[other] = made.documents
+    if not np.isfinite(found).all():
+        row = start + int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise ShapeError(f"The teacher's vector of text {row} is not finite. Use another teacher or precision.")
+    unit: Floats = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return unit
