@@ -37,12 +37,13 @@ def run_doctor(output: Output) -> None:
     for name, facts in report["packages"].items():
         found = facts["version"] or f'not installed; pip install "unabridged[{facts["extra"]}]"'
         say(f"  {name:24} {found}")
-    for name in ("faiss", "torch_device", "default_encoder", "offline"):
+    for name in ("faiss", "torch_device", "mamba_scan", "default_encoder", "offline"):
         say(f"  {name:24} {report[name]}")
 
 
 def examine() -> dict[str, Any]:
     """Everything the command prints."""
+    device = _device()
     packages = {name: {"version": _version(name), "extra": extra} for name, extra in PACKAGES.items()}
     return {
         "unabridged": _version("unabridged") or "not installed",
@@ -51,7 +52,8 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": packages,
         "faiss": _faiss(),
-        "torch_device": _device(),
+        "torch_device": device,
+        "mamba_scan": _mamba_scan(device),
         "default_encoder": _default_encoder(),
         "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
     }
@@ -81,6 +83,13 @@ def _device() -> str:
     if torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"
     return "mps" if torch.backends.mps.is_available() else f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _mamba_scan(device: str) -> str:
+    from unabridged.encoders.mamba.path import scan_path
+
+    path, reason = scan_path(device.partition(" ")[0])
+    return f"{path}: {reason}"
 
 
 def _default_encoder() -> str:

@@ -141,6 +141,7 @@ def test_doctor_names_what_is_installed_and_what_is_not():
     report = asked("doctor")
     assert report["packages"]["torch"]["version"]
     assert report["faiss"]["owner"].startswith("faiss")
+    assert report["mamba_scan"].partition(":")[0] in ("numba", "torch")
 
 
 @pytest.mark.parametrize(
