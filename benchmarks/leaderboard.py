@@ -47,6 +47,10 @@ SYSTEMS: dict[str, tuple[Callable[[], Encoder], Pipeline]] = {
     ),
     "MiniLM, best window": (encoder, Pipeline(Mode.DENSE, scoring=DocumentScoring("max"))),
     "MiniLM, split": (encoder, Pipeline(Mode.DENSE)),
+    "BM25 and first window by ranks": (
+        encoder,
+        Pipeline(scoring=DocumentScoring("first"), fusion=Fusion("rrf")),
+    ),
     "BM25 and best window by ranks": (
         encoder,
         Pipeline(scoring=DocumentScoring("max"), fusion=Fusion("rrf")),
