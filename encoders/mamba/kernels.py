@@ -1,8 +1,9 @@
 """Compiled kernels of a Mamba block for the CPU, float32: the state of a recurrence never leaves the first cache.
 
-Each kernel does tasks ``first`` to ``last``: a task is one sequence and :data:`WIDTH` channels (Mamba-1, convolution)
-or one sequence and one head (Mamba-2), time runs inside it, and the innermost loops run over channels, so that they
-become SIMD instructions.  What stands between two matmuls of a layer is one pass: time step, recurrence, skip, gate.
+Each kernel does tasks ``first`` to ``last``: a task of a scan is one sequence and :data:`WIDTH` channels (Mamba-1) or
+one sequence and one head (Mamba-2), time runs inside it, and the innermost loops run over channels, so that they become
+SIMD instructions.  What stands between two matmuls of a layer is one pass: time step, recurrence, skip, gate.  Loops
+are nested as deep as the arithmetic is: a call per token would cost more than a token (hence ``noqa: C901``).
 
 Numba and not a C++ extension: no compiler is needed where it runs, and the whole of a layer besides its matmuls is
 about a third of them already (``benchmarks/bench_mamba.py``), so that little is left to gain.  No ``prange``: kernels
@@ -105,48 +106,58 @@ def sigmoid(x: Any) -> Any:
 
 
 @compiled
-def conv(first: int, last: int, offsets: Any, weights: Any, tokens: Any, tails: Any) -> None:  # noqa: C901
-    """``out = silu(bias + sum_k weight[k] x[t - K + 1 + k])`` and the last K - 1 inputs of every sequence.
+def norm(first: int, last: int, tokens: Any, weight: Any, eps: Any, groups: int) -> None:
+    """Rows ``first`` to ``last``: ``out = weight x / sqrt(mean(x^2) + eps)``, the mean over each of ``groups`` runs."""
+    x, out = tokens
+    size = len(weight) // groups
+    for task in range(first * groups, last * groups):
+        t, at = task // groups, (task % groups) * size
+        row = x.flat[t * x.stride + at : t * x.stride + at + size]
+        to = out.flat[t * out.stride + at : t * out.stride + at + size]
+        total = _ZERO
+        for j in range(size):
+            total += row[j] * row[j]
+        scale = _ONE / np.sqrt(total / _f(size) + eps)
+        for j in range(size):
+            to[j] = row[j] * scale * weight[at + j]
 
-    weights: ``(K, C)``, ``(C,)``.  tokens: x, out.  tails: before and after, ``(B, C, K - 1)``.
+
+@compiled
+def conv(first: int, last: int, offsets: Any, weights: Any, tokens: Any, before: Any) -> None:
+    """Tokens ``first`` to ``last``: ``out = silu(bias + sum_k weight[k] x[t - K + 1 + k])``.
+
+    weights: ``(K, C)``, ``(C,)``.  tokens: x, out.  before: the tails ``(B, C, K - 1)``.  By tokens, not by channels:
+    a row of x is 6 KiB in one piece, and four of them stay in the first cache.
     """
     weight, bias = weights
     x, out = tokens
-    before, after = tails
     width, channels = weight.shape
     reach = width - 1
-    blocks = (channels + WIDTH - 1) // WIDTH
-    total = np.empty(WIDTH, np.float32)
-    for task in range(first, last):
-        s = task // blocks
-        c = (task % blocks) * WIDTH
-        n = min(WIDTH, channels - c)
-        start, end = offsets[s], offsets[s + 1]
-        for t in range(start, end):
-            to = out.flat[t * out.stride + c : t * out.stride + c + n]
-            if width == 4 and t - start >= 3:  # every published model, and all but three tokens
-                row = x.flat[(t - 3) * x.stride + c : t * x.stride + c + n]
-                for j in range(n):
-                    value = bias[c + j] + weight[0, c + j] * row[j] + weight[1, c + j] * row[x.stride + j]
-                    value += weight[2, c + j] * row[2 * x.stride + j] + weight[3, c + j] * row[3 * x.stride + j]
-                    to[j] = value * sigmoid(value)
-                continue
-            for j in range(n):
-                total[j] = bias[c + j]
-            for k in range(width):
-                at = t - reach + k
-                for j in range(n):
-                    value = x.flat[at * x.stride + c + j] if at >= start else before[s, c + j, at - start + reach]
-                    total[j] += weight[k, c + j] * value
-            for j in range(n):
-                to[j] = total[j] * sigmoid(total[j])
-        for k in range(reach):
-            at = end - reach + k
-            for j in range(n):
-                if at >= start:
-                    after[s, c + j, k] = x.flat[at * x.stride + c + j]
-                else:
-                    after[s, c + j, k] = before[s, c + j, at - start + reach]
+    s = np.searchsorted(offsets, first, side="right") - 1
+    for t in range(first, last):
+        while t >= offsets[s + 1]:
+            s += 1
+        start = offsets[s]
+        to = out.flat[t * out.stride : t * out.stride + channels]
+        if width == 4 and t - start >= 3:  # every published model, and all but three tokens
+            row0 = x.flat[(t - 3) * x.stride : (t - 3) * x.stride + channels]
+            row1 = x.flat[(t - 2) * x.stride : (t - 2) * x.stride + channels]
+            row2 = x.flat[(t - 1) * x.stride : (t - 1) * x.stride + channels]
+            row3 = x.flat[t * x.stride : t * x.stride + channels]
+            for j in range(channels):
+                value = bias[j] + weight[0, j] * row0[j] + weight[1, j] * row1[j]
+                value += weight[2, j] * row2[j] + weight[3, j] * row3[j]
+                to[j] = value * sigmoid(value)
+            continue
+        for j in range(channels):
+            to[j] = bias[j]
+        for k in range(width):
+            at = t - reach + k
+            for j in range(channels):
+                value = x.flat[at * x.stride + j] if at >= start else before[s, j, at - start + reach]
+                to[j] += weight[k, j] * value
+        for j in range(channels):
+            to[j] = to[j] * sigmoid(to[j])
 
 
 @compiled

@@ -22,6 +22,30 @@ _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
 
 
 @compiled
+def norm_backward(first: int, last: int, tokens: Any, weight: Any, eps: Any, groups: int) -> None:
+    """Rows ``first`` to ``last``.  tokens: x, the gradient of the output, that of x, and that of the weight per row."""
+    x, given, to_x, to_weight = tokens
+    size = len(weight) // groups
+    for task in range(first * groups, last * groups):
+        t, at = task // groups, (task % groups) * size
+        row = x.flat[t * x.stride + at : t * x.stride + at + size]
+        g = given.flat[t * given.stride + at : t * given.stride + at + size]
+        to_row = to_x.flat[t * to_x.stride + at : t * to_x.stride + at + size]
+        per_row = to_weight.flat[t * to_weight.stride + at : t * to_weight.stride + at + size]
+        squares = _ZERO
+        along = _ZERO
+        for j in range(size):
+            squares += row[j] * row[j]
+            along += row[j] * g[j] * weight[at + j]
+        mean = squares / np.float32(size) + eps
+        scale = _ONE / np.sqrt(mean)
+        pull = along / (mean * np.float32(size))
+        for j in range(size):
+            per_row[j] = g[j] * row[j] * scale
+            to_row[j] = scale * (g[j] * weight[at + j] - row[j] * pull)
+
+
+@compiled
 def conv_backward(first: int, last: int, offsets: Any, weights: Any, tokens: Any, tails: Any) -> None:  # noqa: C901
     """Tasks are blocks of channels.
 

@@ -31,7 +31,6 @@ from unabridged.contracts import Rows
 from unabridged.encoders.mamba.config import MambaConfig
 from unabridged.encoders.mamba.finite import Watch
 from unabridged.encoders.mamba.initial import initial
-from unabridged.encoders.mamba.norms import rms_norm
 from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
 from unabridged.encoders.mamba.path import operations, scan_path
 from unabridged.encoders.mamba.state import State
@@ -155,7 +154,7 @@ class MambaModel:
             own[f"{mixer}dt_proj.bias"].to(exact),
         )
         y, state = self._operations.scan1(weights, Tokens(inner, step, b, c, gate), state, offsets)
-        return x + self._linear(y, f"{mixer}out_proj"), tail, state
+        return self._added(x, y, f"{mixer}out_proj"), tail, state
 
     def _block2(
         self, name: str, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
@@ -176,8 +175,8 @@ class MambaModel:
             config.groups,
         )
         y, state = self._operations.scan2(weights, Tokens(inner, step, b, c, gate), state, offsets)
-        y = rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups)
-        return x + self._linear(y.to(self.kind), f"{mixer}out_proj"), tail, state
+        y = self._operations.rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups)
+        return self._added(x, y, f"{mixer}out_proj"), tail, state
 
     def _conv(
         self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows
@@ -190,8 +189,17 @@ class MambaModel:
     def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
         return functional.linear(x, self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
 
+    def _added(self, x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
+        """``x + linear(y)``; in one call where both have one type."""
+        weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
+        y = y.to(weight.dtype)
+        if x.dtype != weight.dtype:
+            return x + functional.linear(y, weight, bias)
+        total = torch.addmm(x, y, weight.T)
+        return total if bias is None else total + bias
+
     def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return rms_norm(x, self.parameters[name], self.config.eps).to(self.kind)
+        return self._operations.rms_norm(x, self.parameters[name], self.config.eps).to(self.kind)
 
 
 def _checked(offsets: Rows, tokens: int) -> Rows:

@@ -26,6 +26,26 @@ else:
     from torch.autograd import Function
 
 
+class Norm(Function):
+    """:func:`unabridged.encoders.mamba.ops_numba.rms_norm`."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> torch.Tensor:
+        """Of x, weight, eps and groups."""
+        ctx.save_for_backward(*given[:2])
+        ctx.eps, ctx.groups = given[2:]
+        return ops_numba.rms_norm(*given)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Of the output."""
+        x, weight = tensors = ctx.saved_tensors
+        to_x, to_weight = torch.empty(x.shape), torch.empty(x.shape)
+        tokens = tuple(matrix(tensor) for tensor in (x, gradients[0], to_x, to_weight))
+        split(kernels_backward.norm_backward, len(x), tokens, array(weight), np.float32(ctx.eps), ctx.groups)
+        return (*_like((to_x, to_weight.sum(0)), tensors), None, None)
+
+
 class Conv(Function):
     """:func:`unabridged.encoders.mamba.ops_numba.conv_silu`."""
 
@@ -39,7 +59,7 @@ class Conv(Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Of the output and the tails behind."""
-        x, weight, bias, tail = ctx.saved_tensors
+        x, weight, bias, tail = tensors = ctx.saved_tensors
         to_weight, to_bias = np.zeros(weight.shape[::-1], np.float32), np.zeros(bias.shape, np.float32)
         to_x, to_tail = torch.empty(x.shape), torch.empty(tail.shape)
         split(
@@ -51,7 +71,7 @@ class Conv(Function):
             (array(tail), array(gradients[1]), to_tail.numpy()),
         )
         made = (to_x, torch.from_numpy(to_weight).T, torch.from_numpy(to_bias), to_tail)
-        return (*_like(made, ctx.saved_tensors), None)
+        return (*_like(made, tensors), None)
 
 
 class Scan1Function(Function):

@@ -12,9 +12,9 @@ import numpy as np
 
 from unabridged._extras import require
 from unabridged.contracts import Rows
-from unabridged.encoders.mamba import kernels
+from unabridged.encoders.mamba import kernels, ops_torch
 from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
-from unabridged.encoders.mamba.threads import run
+from unabridged.encoders.mamba.threads import run, split
 
 if TYPE_CHECKING:
     import torch
@@ -64,16 +64,21 @@ def conv_silu(
         made: Made = Conv.apply(x, weight, own, tail, offsets)  # type: ignore[no-untyped-call]
         return made
     out = torch.empty(x.shape, dtype=torch.float32)
-    after = torch.empty(tail.shape, dtype=torch.float32)
-    launch(
-        kernels.conv,
-        offsets,
-        blocks(x.shape[1]),
-        (array(weight.T), array(own)),
-        (matrix(x), matrix(out)),
-        (array(tail), after.numpy()),
-    )
-    return out.to(x.dtype), after.to(tail.dtype)
+    weights = (array(weight.T), array(own))
+    split(kernels.conv, len(x), offsets, weights, (matrix(x), matrix(out)), array(tail))
+    return out.to(x.dtype), ops_torch.tails(x, tail, offsets)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+    """As :func:`unabridged.encoders.mamba.ops_torch.rms_norm`."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        from unabridged.encoders.mamba.ops_backward import Norm
+
+        made: torch.Tensor = Norm.apply(x, weight, eps, groups)  # type: ignore[no-untyped-call]
+        return made
+    out = torch.empty(x.shape, dtype=torch.float32)
+    split(kernels.norm, len(x), (matrix(x), matrix(out)), array(weight), np.float32(eps), groups)
+    return out
 
 
 def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:

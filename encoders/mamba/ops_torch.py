@@ -43,21 +43,47 @@ def conv_silu(
     """
     tokens, width = len(x), weight.shape[1]
     reach = width - 1
-    before = tail.to(x.dtype).transpose(1, 2).reshape(-1, x.shape[1])
-    source = torch.cat((x, before))
+    source = _with_tails(x, tail)
     starts, lengths = offsets[:-1], np.diff(offsets)
     place = np.arange(tokens) - np.repeat(starts, lengths)
-    tails = tokens + reach * np.arange(len(lengths))
-    first = np.repeat(tails, lengths)
+    first = np.repeat(tokens + reach * np.arange(len(lengths)), lengths)
     total = x * weight[:, reach]
     for back in range(1, width):
         rows = np.where(place >= back, np.arange(tokens) - back, first + place - back + reach)
         total = total + source[_on(rows, x)] * weight[:, reach - back]
     if bias is not None:
         total = total + bias
+    return functional.silu(total), tails(x, tail, offsets)
+
+
+def tails(x: torch.Tensor, tail: torch.Tensor, offsets: Rows) -> torch.Tensor:
+    """``(B, C, K - 1)``: the last inputs of the convolution in each sequence, those before it included."""
+    reach, lengths = tail.shape[2], np.diff(offsets)
+    before = len(x) + reach * np.arange(len(lengths))
     kept = lengths[:, None] - reach + np.arange(reach)
-    kept = np.where(kept >= 0, starts[:, None] + kept, tails[:, None] + kept + reach)
-    return functional.silu(total), source[_on(kept, x)].transpose(1, 2).contiguous()
+    rows = np.where(kept >= 0, offsets[:-1, None] + kept, before[:, None] + kept + reach)
+    if bool((kept >= 0).all()):
+        return x[_on(rows, x)].transpose(1, 2).contiguous()
+    return _with_tails(x, tail)[_on(rows, x)].transpose(1, 2).contiguous()
+
+
+def _with_tails(x: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
+    return torch.cat((x, tail.to(x.dtype).transpose(1, 2).reshape(-1, x.shape[1])))
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+    """``weight x / sqrt(mean(x^2) + eps)`` of ``(T, C)``, the mean over each of ``groups`` runs of channels.
+
+    At least float32, inside and behind.
+    """
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    weight = weight.to(exact.dtype)
+    if groups == 1:
+        return functional.rms_norm(exact, (x.shape[1],), weight, eps)
+    size = x.shape[1] // groups
+    normed = functional.rms_norm(exact.reshape(len(x), groups, size), (size,), None, eps)
+    scaled: torch.Tensor = normed.view(x.shape) * weight
+    return scaled
 
 
 def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:

@@ -65,6 +65,9 @@ class Operations(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The causal convolution, and the tails behind every sequence."""
 
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+        """``weight x / sqrt(mean(x^2) + eps)`` ``(T, C)``, the mean over each of ``groups`` runs of channels."""
+
     def scan1(
         self, weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,6 +40,8 @@ def split(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
     """``kernel(first, last, *arguments)`` for ``tasks`` tasks of equal size, on torch's number of threads."""
     import torch
 
+    if not tasks:
+        return
     parts = min(tasks, torch.get_num_threads())
     bounds = [tasks * part // parts for part in range(parts + 1)]
     spread(lambda a, b: kernel(a, b, *arguments), list(pairwise(bounds)))

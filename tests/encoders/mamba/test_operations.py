@@ -40,6 +40,11 @@ class Naive:
         return torch.cat(out), torch.stack(after)
 
     @staticmethod
+    def rms_norm(x, weight, eps, groups):
+        parts = [part / torch.sqrt((part * part).mean(1, keepdim=True) + eps) for part in x.chunk(groups, 1)]
+        return torch.cat(parts, 1) * weight
+
+    @staticmethod
     def scan1(weights, tokens, state, offsets):
         out, after = [tokens.x[:0]], []
         for b, h in enumerate(state):
@@ -108,7 +113,13 @@ def scan2_call(module, given, offsets):
     return module.scan2(Scan2(*given[:3], LIMIT, 2), Tokens(*given[3:8]), given[8], offsets)
 
 
+def norm_call(groups):
+    return lambda module, given, offsets: [module.rms_norm(*given, 1e-5, groups)]
+
+
 CASES = {
+    "norm": (norm_call(1), lambda o: [draw(int(o[-1]), 96, scale=0.01), draw(96)]),
+    "norm in groups": (norm_call(3), lambda o: [draw(int(o[-1]), 96), draw(96)]),
     "conv": (conv_call, lambda o: conv_inputs(o, 4, True)),
     "conv of 3": (conv_call, lambda o: conv_inputs(o, 3, True)),
     "conv of 1 without bias": (conv_call, lambda o: conv_inputs(o, 1, False)),
@@ -128,7 +139,7 @@ def gradients(call, module, given, offsets, probes):
     given = [None if tensor is None else tensor.clone().requires_grad_() for tensor in given]
     made = call(module, given, offsets)
     sum((out * probe.to(out.dtype)).sum() for out, probe in zip(made, probes, strict=True)).backward()
-    return made, [tensor.grad for tensor in given if tensor is not None]
+    return made, [torch.zeros_like(x) if x.grad is None else x.grad for x in given if x is not None]
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -149,7 +160,7 @@ def test_values_and_gradients_of_every_input_are_those_of_the_naive_twin(path, o
         near(gradient, exact, 1e-4)
 
 
-@pytest.mark.parametrize("case", ["conv", "scan1", "scan2"])
+@pytest.mark.parametrize("case", ["norm", "conv", "scan1", "scan2"])
 def test_columns_of_a_wider_matrix_are_read_where_they_lie(path, case):
     call, inputs = CASES[case]
     torch.manual_seed(0)
