@@ -12,6 +12,7 @@ import typer
 from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.train_mamba import mamba
+from unabridged.apps.train_mine import mine
 
 if TYPE_CHECKING:
     from unabridged.contracts import Corpus
@@ -37,6 +38,7 @@ def root() -> None:
 
 
 train.command("mamba")(mamba)
+train.command("mine")(mine)
 
 
 @train.command("positions")
