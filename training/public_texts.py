@@ -28,13 +28,13 @@ from typing import TypeAlias
 import orjson
 
 from unabridged.contracts import JSON, Document
-from unabridged.corpora import ListCorpus
+from unabridged.corpora import ListCorpus, Query
 from unabridged.errors import UsageError
 from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled
 from unabridged.eval.local_sets.markup import Heading, one_line, read_html
 from unabridged.eval.local_sets.packages import debian, npm, wheel
 from unabridged.eval.local_sets.pythonsource import first_paragraph, without_docstring
-from unabridged.eval.sets import Query, write_beir
+from unabridged.eval.sets import write_beir
 from unabridged.files import check_free, write_atomic
 
 PAIRS = "pairs.jsonl"
@@ -76,14 +76,14 @@ def fetch(out: Path, packages: Path, most: int, held_out: int) -> dict[str, JSON
     sources: dict[str, JSON] = {}
     for name, origin in ORIGINS.items():
         version, found = origin.read(packages)
-        lines = sorted({_key(*pair): pair for pair in found}.items())[:most]
-        kept += [(key, {"anchor": anchor, "positive": text, "source": name}) for key, (anchor, text) in lines]
-        words = sum(len(anchor.split()) + len(text.split()) for _, (anchor, text) in lines)
+        chosen = sorted({_key(*pair): pair for pair in found}.items())[:most]
+        kept += [(key, {"anchor": anchor, "positive": text, "source": name}) for key, (anchor, text) in chosen]
+        words = sum(len(anchor.split()) + len(text.split()) for _, (anchor, text) in chosen)
         sources[name] = {
             "package": origin.package,
             "version": version,
             "licence": origin.licence,
-            "pairs": len(lines),
+            "pairs": len(chosen),
             "words": words,
         }
     ordered = [line for _, line in sorted(kept, key=lambda one: one[0])]
