@@ -17,7 +17,7 @@ whole sets and checked on others (``docs/results.md`` has the former numbers as 
 *   ``weighted`` fusion: each list's scores are brought to [0, 1] by their own range, then added with weights.
 *   ``adaptive`` fusion: the same, and a list weighs more for a query whose first hit it sets far apart from its second.
     With g the distance of a list's first two scores as a share of its range, weights are proportional to
-    ``weight * (g + floor)``.  Words that one document alone has make BM25 certain, a question in other words than the
+    ``weight * (g + floor)``; a list of one or two hits has g = 0 (:func:`lead_of_first`).  Words that one document alone has make BM25 certain, a question in other words than the
     text's makes it flat: neither list is the better one for every query.
 """
 
@@ -197,10 +197,15 @@ def within_range(scores: Floats) -> Doubles:
 
 
 def lead_of_first(scores: Floats) -> float:
-    """How far the first of ``scores``, best first, is from the second, as a share of their range; 1 for a lone hit."""
-    if len(scores) < 2:
-        return 1.0 if len(scores) else 0.0
-    return float(within_range(scores)[:2] @ (1.0, -1.0))
+    """How far the first of ``scores``, best first, is from the second, as a share of their range, 0 to 1.
+
+    Of n scores it is taken times (n - 2) / (n - 1): the range of two scores *is* their distance, and a lone hit has
+    nothing to be apart from, so neither says that the list is sure of itself.
+    """
+    n = len(scores)
+    if n < 3:
+        return 0.0
+    return float(within_range(scores)[:2] @ (1.0, -1.0)) * (n - 2) / (n - 1)
 
 
 def _adapted(weights: Sequence[float], lists: Sequence[Floats], floor: float) -> tuple[float, ...]:

@@ -236,9 +236,10 @@ def test_weighted_fusion_ignores_scale_and_origin_of_a_list():
 def test_adaptive_weights_follow_how_far_each_list_sets_its_first_hit_apart():
     dense, bm25 = ranking((1, 0.9), (2, 0.8), (3, 0.4)), ranking((3, 30.0), (4, 12.0), (1, 10.0))
     rows, scores = fuse([dense, bm25], Fusion(weights=(0.6, 0.4), floor=0.1))
-    # distances (0.9 - 0.8) / 0.5 and 18 / 20; weights 0.6 * 0.3 : 0.4 * 1.0 = 9 : 20, with the sum 1
+    # distances (0.9 - 0.8) / 0.5 and 18 / 20, of three hits each times a half: 0.1 and 0.45
+    # weights 0.6 * 0.2 : 0.4 * 0.55 = 6 : 11, with the sum 1
     assert dict(zip(rows.tolist(), scores.tolist(), strict=True)) == pytest.approx(
-        {1: 9 / 29, 2: 0.8 * 9 / 29, 3: 20 / 29, 4: 0.1 * 20 / 29}, abs=1e-6
+        {1: 6 / 17, 2: 0.8 * 6 / 17, 3: 11 / 17, 4: 0.1 * 11 / 17}, abs=1e-6
     )
     assert rows.tolist() == [3, 1, 2, 4]
 
@@ -254,10 +255,16 @@ def test_adaptive_weights_are_the_given_ones_where_lists_are_alike_or_the_floor_
     np.testing.assert_allclose(flat[1], fuse([one, apart], Fusion("weighted"))[1], rtol=1e-6)
 
 
-def test_a_lone_hit_is_as_far_apart_as_can_be_and_equal_scores_are_not_apart_at_all():
-    assert lead_of_first(np.array([0.2], np.float32)) == 1.0
-    assert lead_of_first(np.array([2.0, 2.0, 2.0], np.float32)) == 0.0
-    assert lead_of_first(np.array([], np.float32)) == 0.0
+@pytest.mark.parametrize("scores", [[0.2], [9.0, 1.0], [2.0, 2.0], [2.0, 2.0, 2.0], []])
+def test_one_or_two_hits_and_equal_scores_are_not_set_apart(scores):
+    assert lead_of_first(np.array(scores, np.float32)) == 0.0
+
+
+@pytest.mark.parametrize("words", [ranking((9, 7.0)), ranking((9, 7.0), (8, 6.9)), ranking((9, 7.0), (8, 7.0))])
+def test_an_accidental_word_does_not_overrule_a_list_that_is_sure(words):
+    dense = ranking(*((row, score) for row, score in zip(range(100), np.linspace(0.24, 0.01, 100), strict=True)))
+    dense[1][0] = 0.55
+    assert fuse([dense, words], Fusion())[0][0] == 0
 
 
 lists_of_rows = st.lists(st.lists(st.integers(0, 12), unique=True, max_size=8), min_size=1, max_size=4)
