@@ -17,8 +17,9 @@ whole sets and checked on others (``docs/results.md`` has the former numbers as 
 *   ``weighted`` fusion: each list's scores are brought to [0, 1] by their own range, then added with weights.
 *   ``adaptive`` fusion: the same, and a list weighs more for a query whose first hit it sets far apart from its second.
     With g the distance of a list's first two scores as a share of its range, weights are proportional to
-    ``weight * (g + floor)``; a list of one or two hits has g = 0 (:func:`lead_of_first`).  Words that one document alone has make BM25 certain, a question in other words than the
-    text's makes it flat: neither list is the better one for every query.
+    ``weight * (g + floor)``; a list of one or two hits has g = 0 (:func:`lead_of_first`).  Words that one document
+    alone has make BM25 certain, a question in other words than the text's makes it flat: neither list is the better
+    one for every query.
 """
 
 from __future__ import annotations
