@@ -11,6 +11,7 @@ Letters::
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,7 +91,8 @@ def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) ->
     """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)`` of Mamba-1, and the states ``(B, I, N)``."""
     x, step, b, c, gate = (tensor.to(state.dtype) for tensor in tokens)
     step = functional.softplus(step + weights.bias)
-    y, after = selective_scan(x, step, weights.a, b, c, state, offsets)
+    scan = selective_scan if x.device.type == "cpu" else blocked_scan
+    y, after = scan(x, step, weights.a, b, c, state, offsets)
     return ((y + weights.skip * x) * functional.silu(gate)).to(tokens.x.dtype), after
 
 
@@ -144,6 +146,44 @@ def selective_scan(
     if not outputs:
         return x.new_zeros(x.shape), after
     return torch.cat(outputs)[_on(np.argsort(steps.starts, kind="stable"), x)], after
+
+
+def blocked_scan(
+    x: torch.Tensor,
+    step: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    c: torch.Tensor,
+    state: torch.Tensor,
+    offsets: Rows,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`selective_scan` in about ``3 sqrt(L)`` steps instead of L, for devices on which a step is a launch.
+
+    All blocks of ``sqrt(L)`` tokens run from zero in lock step, then their end states are chained, and then what came
+    into each block is added to its outputs: ``y_t += c_t (exp(a sum step) H)``.  Every factor is at most 1, and nothing
+    is divided.  Memory ``sqrt(L) I N`` per longest text, and as often again in training.
+    """
+    kind = state.dtype
+    x, step, b, c = (tensor.to(kind) for tensor in (x, step, b, c))
+    size = max(1, math.isqrt(int(np.diff(offsets).max(initial=1))))
+    steps = Steps.of(offsets, size)
+    rows = _on(steps.rows(slice(None), size, len(x)), x)
+    x_q, step_q, b_q, c_q = (_take(tensor, rows) for tensor in (x, step, b, c))  # (M, Q, ...)
+    passed = torch.cumsum(step_q, 1)[..., None]  # (M, Q, I, 1)
+    local = x.new_zeros(len(rows), *a.shape)
+    outputs = []
+    for q in range(size):
+        kept = torch.exp(step_q[:, q, :, None] * a)
+        local = kept * local + (step_q[:, q] * x_q[:, q])[:, :, None] * b_q[:, q, None, :]
+        outputs.append(torch.matmul(local, c_q[:, q, :, None])[:, :, 0])
+    before, running, ended = _carry(local, torch.exp(passed[:, -1] * a), state[_on(steps.order, x)], steps.active)
+    for q in range(size):
+        outputs[q] = outputs[q] + torch.matmul(torch.exp(passed[:, q] * a) * before, c_q[:, q, :, None])[:, :, 0]
+    after = torch.cat([*ended, running][::-1])[_on(np.argsort(steps.order, kind="stable"), x)]
+    if not len(x):
+        return x.new_zeros(x.shape), after
+    inside = _on(np.flatnonzero(steps.rows(slice(None), size, -1) >= 0), x)
+    return torch.stack(outputs, 1).flatten(0, 1)[inside][_on(_places(steps), x)], after
 
 
 def chunked_scan(
@@ -226,7 +266,7 @@ def _carry(
         before.append(running)
         running = kept[at : at + count] * running + added[at : at + count]
         at += count
-    return torch.cat(before), running, done
+    return torch.cat(before) if before else added, running, done
 
 
 def _take(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -10,14 +10,23 @@ from typing import cast
 from unabridged.encoders.mamba.parts import Operations
 from unabridged.errors import UsageError
 
-PATHS = {"numba": "unabridged.encoders.mamba.ops_numba", "torch": "unabridged.encoders.mamba.ops_torch"}
+PATHS = {
+    "numba": "unabridged.encoders.mamba.ops_numba",
+    "torch": "unabridged.encoders.mamba.ops_torch",
+    "mamba_ssm": "unabridged.encoders.mamba.ops_ssm",
+}
 """By name: the module with the operations."""
 
 
 def scan_path(device: str = "cpu") -> tuple[str, str]:
     """The path that a float32 or bfloat16 model on ``device`` takes, and why, in one sentence; imports neither."""
-    if device.partition(":")[0] != "cpu":
-        return "torch", f"plain torch operations on {device}"
+    kind = device.partition(":")[0]
+    if kind == "cuda" and importlib.util.find_spec("mamba_ssm") is not None:
+        return "mamba_ssm", f"kernels of mamba_ssm {version('mamba_ssm')}"
+    if kind == "cuda":
+        return "torch", "scans in blocks, in plain torch; mamba_ssm is not installed, and its kernels are faster"
+    if kind != "cpu":
+        return "torch", f"scans in blocks, in plain torch, on {device}"
     if importlib.util.find_spec("numba") is None:
         return "torch", 'numba is not installed, so that scans are slow: pip install "unabridged[mamba]"'
     return "numba", f"kernels compiled by numba {version('numba')}"
