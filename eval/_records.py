@@ -67,14 +67,44 @@ def _parquet(path: Path) -> Iterator[Row]:
         raise CorpusError(f"{path} is not readable as Parquet after row {number}: {error}") from error
 
 
+class Fields:
+    """The names that the first row of a table uses; every other row must use the same.
+
+    A name is any one of its ``kinds`` in the first row, and that one from then on.
+    """
+
+    def __init__(self, *kinds: Sequence[str]) -> None:
+        self._kinds: dict[Sequence[str], str] = dict.fromkeys(kinds, "")
+
+    def names(self, row: Row, kind: Sequence[str]) -> Sequence[str]:
+        """What :func:`field` may look for; :class:`CorpusError` for a row that has not the name used before."""
+        used = self._kinds[kind]
+        if used and used not in row[1]:
+            raise CorpusError(f"{row[0]}: expected a field {used!r} as in the rows before, found {_named(row[1])}")
+        self._kinds[kind] = used or next((name for name in kind if name in row[1]), "")
+        return [used] if used else kind
+
+
 def field(row: Row, names: Sequence[str]) -> Any:
     """The value of the first of ``names`` that a row has; :class:`CorpusError` with what it has instead."""
     where, record = row
     for name in names:
         if name in record:
             return record[name]
-    found = ", ".join(repr(key) for key in list(record)[:12]) or "no fields"
-    raise CorpusError(f"{where}: expected a field {' or '.join(map(repr, names))}, found {found}")
+    raise CorpusError(f"{where}: expected a field {' or '.join(map(repr, names))}, found {_named(record)}")
+
+
+def _named(record: Mapping[str, Any]) -> str:
+    return ", ".join(repr(key) for key in list(record)[:12]) or "no fields"
+
+
+def first_names(path: Path, *kinds: Sequence[str]) -> list[str | None]:
+    """Of each of ``kinds`` the name that the first row uses; None where it has none or cannot be read."""
+    try:
+        record = next(rows([path]), ("", {}))[1]
+    except CorpusError:
+        record = {}
+    return [next((name for name in kind if name in record), None) for kind in kinds]
 
 
 def identifier(row: Row, names: Sequence[str]) -> str:
@@ -93,12 +123,14 @@ def read_query_rows(found: Iterable[Row]) -> list[Query]:
     """Queries, in their order.
 
     Raises:
-        CorpusError: A row without an id or without a text.
+        CorpusError: A row without an id or without a text, or with other names of them than the first row.
         DuplicateId: Two queries with one id.
     """
     queries: dict[str, Query] = {}
+    fields = Fields(QUERY_ID_NAMES, QUERY_TEXT_NAMES)
     for row in found:
-        name, text = identifier(row, QUERY_ID_NAMES), field(row, QUERY_TEXT_NAMES)
+        name = identifier(row, fields.names(row, QUERY_ID_NAMES))
+        text = field(row, fields.names(row, QUERY_TEXT_NAMES))
         if not isinstance(text, str) or not text.strip():
             raise CorpusError(f"{row[0]}: the text of query {name!r} must be a string and not empty, found {text!r}")
         if name in queries:
@@ -110,11 +142,12 @@ def read_query_rows(found: Iterable[Row]) -> list[Query]:
 def read_judgement_rows(found: Iterable[Row]) -> dict[str, dict[str, int]]:
     """Query id -> document id -> grade; where no row has a grade, all are 1.
 
-    Raises :class:`CorpusError` for a missing id, a grade that is no integer, rows with and without a grade in one
-    table, or two grades for one pair.
+    Raises :class:`CorpusError` for a missing id, a grade that is no integer, rows with and without a grade or with
+    other names in one table, or two grades for one pair.
     """
     qrels: dict[str, dict[str, int]] = {}
     graded: bool | None = None
+    fields = Fields(JUDGED_QUERY_NAMES, JUDGED_DOCUMENT_NAMES, GRADE_NAMES)
     for row in found:
         has_grade = any(name in row[1] for name in GRADE_NAMES)
         if graded is not None and graded is not has_grade:
@@ -123,15 +156,17 @@ def read_judgement_rows(found: Iterable[Row]) -> dict[str, dict[str, int]]:
                 f"({'with' if graded else 'without'} a grade), found {', '.join(map(repr, row[1]))}"
             )
         graded = has_grade
-        query, document = identifier(row, JUDGED_QUERY_NAMES), identifier(row, JUDGED_DOCUMENT_NAMES)
-        grade = _grade(row) if graded else 1
+        query, document = (
+            identifier(row, fields.names(row, kind)) for kind in (JUDGED_QUERY_NAMES, JUDGED_DOCUMENT_NAMES)
+        )
+        grade = _grade(row, fields.names(row, GRADE_NAMES)) if graded else 1
         if qrels.setdefault(query, {}).setdefault(document, grade) != grade:
             raise CorpusError(f"{row[0]}: query {query!r} and document {document!r} have two different grades")
     return qrels
 
 
-def _grade(row: Row) -> int:
-    value = field(row, GRADE_NAMES)
+def _grade(row: Row, names: Sequence[str]) -> int:
+    value = field(row, names)
     if isinstance(value, (int, float)) and float(value).is_integer():
         return int(value)
     raise CorpusError(f"{row[0]}: the grade must be an integer, found {value!r}")

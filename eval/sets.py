@@ -13,8 +13,9 @@ from pathlib import Path
 
 import orjson
 
-from unabridged.corpora import Query, read_corpus, read_qrels, read_queries
-from unabridged.corpora._folders import beir_file
+from unabridged.corpora import FileCorpus, Query, read_corpus, read_qrels
+from unabridged.corpora._fields import ID_NAMES, TEXT_NAMES
+from unabridged.corpora._folders import bare_suffix, beir_file
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.eval import _parts, _records
 from unabridged.eval._set import Facts, RetrievalSet, WholeCorpus, assembled, facts
@@ -55,7 +56,8 @@ def read_beir(folder: PathLike, split: str = "test") -> RetrievalSet:
             f"{place}: expected corpus.jsonl, queries.jsonl and qrels/{split}.tsv, "
             f"found {', '.join(found[:20]) or 'nothing'}"
         )
-    return assembled(place.name, WholeCorpus(read_corpus(corpus)), read_queries(queries), read_qrels(judged))
+    asked = _records.read_query_rows(_records.rows([queries]))
+    return assembled(place.name, WholeCorpus(_alike(corpus)), asked, read_qrels(judged))
 
 
 def read_hub(folder: PathLike, split: str = "test", *, subset: str | None = None) -> RetrievalSet:
@@ -77,7 +79,7 @@ def read_hub(folder: PathLike, split: str = "test", *, subset: str | None = None
     qrels = read_qrels(tsv[0]) if tsv else _records.read_judgement_rows(_records.rows(judged))
     asked = _records.read_query_rows(_records.rows(queries))
     name = place.name if subset is None else f"{place.name}/{subset}"
-    return assembled(name, WholeCorpus(read_corpus(*corpus)), asked, qrels)
+    return assembled(name, WholeCorpus(_alike(*corpus)), asked, qrels)
 
 
 def read_longembed(folder: PathLike, task: str, length: int | None = None) -> RetrievalSet:
@@ -100,7 +102,7 @@ def read_longembed(folder: PathLike, task: str, length: int | None = None) -> Re
         found = ", ".join(sorted(path.name for path in place.iterdir())) or "nothing"
         raise CorpusError(f"{place}: expected corpus.jsonl, queries.jsonl and qrels.jsonl, found {found}")
     queries, judged = _records.rows([files["queries"]]), _records.rows([files["qrels"]])
-    corpus = read_corpus(files["corpus"])
+    corpus = _alike(files["corpus"])
     if length is None:
         _refuse_lengths(files["queries"])
         return assembled(
@@ -137,6 +139,14 @@ def read_loco(queries: PathLike, documents: PathLike, dataset: str, split: str =
             qrels[_records.identifier(row, ["qid"])] = answers
     corpus = WholeCorpus(read_corpus(*files, id_field="pid", text_field="passage"), "dataset", dataset, null)
     return assembled(dataset, corpus, _records.read_query_rows(asked), qrels)
+
+
+def _alike(*files: Path) -> FileCorpus:
+    """A corpus in which all JSON lines name id and text as the first does; one that does not is a failure."""
+    if bare_suffix(files[0]) == ".parquet":  # its columns have one name each
+        return read_corpus(*files)
+    name, text = _records.first_names(files[0], ID_NAMES, TEXT_NAMES)
+    return read_corpus(*files, id_field=name, text_field=text)
 
 
 def _null_passages(files: list[Path], dataset: str) -> set[str]:

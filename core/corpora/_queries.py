@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -18,7 +19,10 @@ from unabridged.errors import CorpusError, DuplicateId, MissingFile
 
 QUERY_ID_NAMES = ("_id", "id", "query_id", "qid", "query-id")
 QUERY_TEXT_NAMES = ("text", "query", "query_text", "title")
+QUERIES_FILE, QRELS_FILE = "queries.jsonl", "qrels/test.tsv"
 QRELS_HEADERS = frozenset({"query-id", "query_id", "qid", "_id"})
+QRELS_COLUMNS = MappingProxyType({3: ["qid", "docid", "score"], 4: ["qid", "0", "docid", "score"]})
+"""Number of columns -> their names in a file without a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +68,30 @@ def read_qrels(path: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
 
     Reads BEIR (three columns with a header), Tevatron (``qid docid score``) and TREC (``qid 0 docid rel``).
     A line with a tab is split at tabs, so that ids may hold spaces; any other line is split at white space.
+    The first line, a header or not, says how many columns every line has.
 
     Raises:
-        MissingFile: No such file.
-        CorpusError: A malformed line (with its number), or two grades for one pair.
+        MissingFile: No such file, or a folder.
+        CorpusError: A malformed line (with its number), one with other columns than the first, or two grades for
+            one pair.
     """
     file = _existing(path)
     qrels: dict[str, dict[str, int]] = {}
+    columns: list[str] = []
     for where, text in _text_lines(file):
         cells = text.split("\t") if "\t" in text else text.split()
         if len(cells) not in (3, 4):
             raise CorpusError(f"{where}: expected 'qid docid score' or 'qid 0 docid score', found {text!r}")
-        if not qrels and cells[0] in QRELS_HEADERS and _grade(cells[-1]) is None:
-            continue
+        if not columns:
+            header = cells[0] in QRELS_HEADERS and _grade(cells[-1]) is None
+            columns = cells if header else QRELS_COLUMNS[len(cells)]
+            if header:
+                continue
+        if len(cells) != len(columns):
+            raise CorpusError(
+                f"{where}: expected the {len(columns)} columns that the file begins with ({', '.join(columns)}), "
+                f"found {len(cells)}: {', '.join(map(repr, cells))}"
+            )
         query, document, grade = cells[0], cells[-2], _grade(cells[-1])
         if grade is None:
             raise CorpusError(f"{where}: the grade must be an integer, found {cells[-1]!r}")
@@ -87,7 +102,9 @@ def read_qrels(path: str | os.PathLike[str]) -> dict[str, dict[str, int]]:
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
-    if not file.exists() or file.is_dir():
+    if file.is_dir():
+        raise MissingFile(f"{file} is a folder; name a file, such as {file / QUERIES_FILE} or {file / QRELS_FILE}")
+    if not file.exists():
         raise MissingFile(f"no such file: {file}")
     return file
 

@@ -74,9 +74,10 @@ def test_faults_in_query_files_are_errors_with_line_numbers(tmp_path, name, data
 
 def test_a_missing_query_or_judgement_file_is_named(tmp_path):
     for read in (read_queries, read_qrels):
-        for path in (tmp_path / "none.tsv", tmp_path):
-            with pytest.raises(MissingFile, match=path.name):
-                read(path)
+        with pytest.raises(MissingFile, match=r"no such file: .*none.tsv"):
+            read(tmp_path / "none.tsv")
+        with pytest.raises(MissingFile, match=rf"{tmp_path.name} is a folder; name a file, such as .*qrels/test.tsv"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +105,13 @@ def test_judgements_split_at_white_space_may_be_negative(tmp_path):
         ("1 0 a 0.5\n", r":1: the grade"),
         ("1 0 a inf\n", r":1: the grade"),
         ("1 0 a 1\n1 0 a 2\n", r":2: .*two different grades"),
+        (
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\t5\n",
+            r"qrels:2: expected the 3 columns .*\(query-id, corpus-id, score\), found 4: 'q1', 'd1', '1', '5'",
+        ),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\t0\td1\t1\n", r":3: expected the 3 columns"),
+        ("q1\t0\td1\t1\nq1\td2\t1\n", r":2: expected the 4 columns .*\(qid, 0, docid, score\), found 3"),
+        ("q1 d1 1\nq1 0 d2 1\n", r":2: expected the 3 columns .*\(qid, docid, score\), found 4"),
     ],
 )
 def test_faults_in_judgements_are_errors_with_line_numbers(tmp_path, data, match):

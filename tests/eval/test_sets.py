@@ -283,6 +283,8 @@ def test_several_sets_in_one_folder_ask_for_the_subset(tmp_path):
         ("queries.jsonl", ["x"], "expected a JSON object, found list"),
         ("qrels/test.jsonl", {"query-id": "q1", "corpus-id": "2"}, r"test.jsonl:4: mixed columns"),
         ("qrels/test.jsonl", {"query-id": "q1", "score": 1}, r"expected a field 'corpus-id'"),
+        ("qrels/test.jsonl", {"qid": "q1", "corpus-id": "2", "score": 1}, r"test.jsonl:4: expected a field 'query-id'"),
+        ("qrels/test.jsonl", {"query-id": "q1", "corpus-id": "2", "rel": 1}, r"expected a field 'score' as in"),
         ("qrels/test.jsonl", {"query-id": "q1", "corpus-id": "2", "score": 0.5}, "integer, found 0.5"),
         ("qrels/test.jsonl", {"query-id": "q1", "corpus-id": "d 1", "score": 1}, "two different grades"),
         (
@@ -297,6 +299,42 @@ def test_mixed_columns_and_wrong_values_are_named_with_their_line(tmp_path, file
         out.write(json.dumps(record) + "\n")
     with pytest.raises(CorpusError, match=message):
         read_hub(tmp_path)
+
+
+@pytest.mark.parametrize("make", [beir, hub_jsonl])
+@pytest.mark.parametrize("other", [{"id": "x", "contents": "t"}, {"id": "x", "text": "t"}, {"_id": "x", "body": "t"}])
+def test_documents_that_switch_their_names_stop_the_evaluation(tmp_path, make, other):
+    make(tmp_path)
+    rows(next(tmp_path.glob("corpus.jsonl*")), [*corpus_records(), other])
+    wanted = "_id" if "_id" not in other else "text"
+    found = ", ".join(map(repr, other))
+    with pytest.raises(CorpusError, match=rf"corpus.jsonl(.gz)?:5: .*expected one of {wanted}, found {found}"):
+        facts(read_set(tmp_path))
+
+
+@pytest.mark.parametrize("make", [beir, hub_jsonl])
+@pytest.mark.parametrize(("other", "lost"), [({"id": "x", "text": "t"}, "_id"), ({"_id": "x", "query": "t"}, "text")])
+def test_queries_that_switch_their_names_are_refused(tmp_path, make, other, lost):
+    rows(make(tmp_path) / "queries.jsonl", [*query_records(), other])
+    found = ", ".join(map(repr, other))
+    with pytest.raises(CorpusError, match=rf"queries.jsonl:4: expected a field '{lost}' as in .*, found {found}"):
+        read_set(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("_id", "text"), ("id", "contents"), ("docid", "body")])
+def test_any_names_will_do_where_all_lines_have_them(tmp_path, names):
+    beir(tmp_path)
+    rows(tmp_path / "corpus.jsonl", [dict(zip(names, (one, text), strict=True)) for one, _, text in DOCUMENTS])
+    assert [one.text for one in read_set(tmp_path).corpus] == [text for _, _, text in DOCUMENTS]
+
+
+@pytest.mark.parametrize("row", ["q1\td1\t1\t5", "q1\t0\td1\t1"])
+def test_a_table_of_judgements_has_one_layout(tmp_path, row):
+    with (beir(tmp_path) / "qrels" / "test.tsv").open("a", encoding="utf-8") as out:
+        out.write(row + "\n")
+    found = ", ".join(map(repr, row.split("\t")))
+    with pytest.raises(CorpusError, match=rf"test.tsv:5: expected the 3 columns .*corpus-id, score.*found 4: {found}"):
+        read_set(tmp_path)
 
 
 def test_a_query_twice_is_refused(tmp_path):
