@@ -109,6 +109,9 @@ def mamba(  # noqa: PLR0913 - one parameter per option
     carry: Annotated[
         bool, typer.Option("--carry/--no-carry", help="In later use the state goes on from segment to segment.")
     ] = True,
+    cache: Annotated[
+        Path | None, typer.Option("--cache", help="Where texts and the teacher's vectors stay for other runs.")
+    ] = None,
     licence: Annotated[str, typer.Option("--licence", help="A line for the model card.")] = "",
     title: Annotated[str, typer.Option("--title", help="Of the model card.")] = "A Mamba retriever",
     network: o.Network = False,
@@ -146,6 +149,7 @@ def mamba(  # noqa: PLR0913 - one parameter per option
                 max_tokens, query_prompt, document_prompt, storage, segment_tokens, carry, licence, title, _command()
             ),
             evaluating=_evaluating(evaluate, eval_split, eval_queries, eval_steps, keep, seed),
+            cache=cache,
         )  # fmt: skip
         reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
         data = _data(pairs or [], split, loco or [], texts or [], reading)

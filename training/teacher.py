@@ -2,8 +2,8 @@
 
 ::
 
-    teacher.npy     (N, E) float32, norm 1
-    teacher.json    whose they are, and how many rows are done
+    teacher-0123456789abcdef.npy     (N, E) float32, norm 1; the number is of the teacher's fingerprint
+    teacher-0123456789abcdef.json    whose they are, and how many rows are done
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def teacher_vectors(shelf: Shelf, encoder: Encoder, work: Path, listener: Listen
     A text longer than the teacher's window is read whole, in windows whose mean is its vector.
     :class:`ShapeError` for vectors that are not finite.
     """
-    path, mark = work / "teacher.npy", work / "teacher.json"
+    name = f"teacher-{encoder.passport.fingerprint[:16]}"
+    path, mark = work / f"{name}.npy", work / f"{name}.json"
     key: JSON = {"teacher": encoder.passport.fingerprint, "texts": shelf.digest, "dim": encoder.dim}
     done = _done(path, mark, key)
     shape = (len(shelf), encoder.dim)

@@ -4,10 +4,12 @@
 
     OUT.unfinished/start/                     configuration and tokenizer
     OUT.unfinished/data/                      texts as tokens (:mod:`unabridged.training.shelf`)
-    OUT.unfinished/teacher.npy                the teacher's vectors
+    OUT.unfinished/data/teacher-*.npy         the teacher's vectors of them
     OUT.unfinished/checkpoint.safetensors     everything that a continued run needs
     OUT.unfinished/best.safetensors           the parameters of the best evaluation
     OUT/                                      renamed into place when everything is in it
+
+With a cache, texts and the teacher's vectors lie there instead, by what they are made from, for other runs too.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unabridged.contracts import JSON, Corpus, Document, Encoder, Failure
+from unabridged.encoders._hashes import canonical_sha256
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders.mamba.encoder import MambaEncoder
 from unabridged.encoders.mamba.export import MambaExport
@@ -144,6 +147,8 @@ class Plan:
     running: Running = field(default_factory=Running)
     folder: Folder = field(default_factory=Folder)
     evaluating: Evaluating | None = None
+    cache: Path | None = None
+    """Where texts and the teacher's vectors stay for other runs; None: they go with the run."""
 
 
 def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener: Listener | None = None) -> Report:
@@ -159,10 +164,10 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
     work.mkdir(parents=True, exist_ok=True)
     framing = _framing(plan, work)
     described = [*(source.described() for source in data.pairs), *data.described]
-    shelf = _shelf(work, framing, data, described, plan.drawing.seed)
+    shelf = _shelf(plan, work, framing, data, described)
     vectors = None
     if plan.objective.taught and teacher is not None:
-        vectors = teacher_vectors(shelf, teacher, work, listener)
+        vectors = teacher_vectors(shelf, teacher, shelf.folder, listener)
     tower = MambaTower(plan.start, plan.running)
     task = RetrieverTask(tower, shelf, plan.objective, plan.drawing, vectors)
     taught = {"teacher": None if vectors is None or teacher is None else teacher.passport.fingerprint}
@@ -205,13 +210,15 @@ def _framing(plan: Plan, work: Path) -> Framing:
     return Framing(encoder.tokenizer, encoder.frame, prompts, folder.max_tokens)
 
 
-def _shelf(work: Path, framing: Framing, data: Data, described: Sequence[Mapping[str, JSON]], seed: int) -> Shelf:
+def _shelf(plan: Plan, work: Path, framing: Framing, data: Data, described: Sequence[Mapping[str, JSON]]) -> Shelf:
+    seed = plan.drawing.seed
     key = {"framing": framing.facts, "data": list(described), "seed": seed}
-    found = open_shelf(work / "data", key)
+    folder = work / "data" if plan.cache is None else plan.cache / canonical_sha256(key)[:16]
+    found = open_shelf(folder, key)
     if found is not None:
         return found
     pairs = (pair for source in data.pairs for pair in source)
-    return make_shelf(work / "data", framing, key, pairs, data.each(), seed)
+    return make_shelf(folder, framing, key, pairs, data.each(), seed)
 
 
 class _Rate:
