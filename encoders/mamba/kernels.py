@@ -198,13 +198,21 @@ def scan1(first: int, last: int, offsets: Any, weights: Any, tokens: Any, states
                 delta[j] = softplus(step_t[j] + bias[at + j])
                 entering[j] = delta[j] * x_t[j]
                 y[j] = skip[at + j] * x_t[j]
-            for n in range(state):
-                b_t = b.flat[t * b.stride + n]
-                c_t = c.flat[t * c.stride + n]
+            for n in range(0, state - 1, 2):  # two at a time: the loop reads and writes less
+                b_0, b_1 = b.flat[t * b.stride + n], b.flat[t * b.stride + n + 1]
+                c_0, c_1 = c.flat[t * c.stride + n], c.flat[t * c.stride + n + 1]
                 for j in range(w):
-                    value = h[n, j] * exp2n(delta[j] * a[n, j]) + entering[j] * b_t
-                    h[n, j] = value
-                    y[j] += value * c_t
+                    value_0 = h[n, j] * exp2n(delta[j] * a[n, j]) + entering[j] * b_0
+                    value_1 = h[n + 1, j] * exp2n(delta[j] * a[n + 1, j]) + entering[j] * b_1
+                    h[n, j] = value_0
+                    h[n + 1, j] = value_1
+                    y[j] += value_0 * c_0 + value_1 * c_1
+            for n in range(state - state % 2, state):
+                b_0, c_0 = b.flat[t * b.stride + n], c.flat[t * c.stride + n]
+                for j in range(w):
+                    value_0 = h[n, j] * exp2n(delta[j] * a[n, j]) + entering[j] * b_0
+                    h[n, j] = value_0
+                    y[j] += value_0 * c_0
             gate_t = gate.flat[t * gate.stride + at : t * gate.stride + at + w]
             out_t = out.flat[t * out.stride + at : t * out.stride + at + w]
             for j in range(w):
@@ -246,13 +254,26 @@ def scan2(first: int, last: int, offsets: Any, weights: Any, tokens: Any, states
             for p in range(width):
                 entering[p] = delta * x_t[p]
                 y[p] = skip[head] * x_t[p]
-            for n in range(state):
-                b_t = b.flat[t * b.stride + shared + n]
-                c_t = c.flat[t * c.stride + shared + n]
+            b_t = b.flat[t * b.stride + shared : t * b.stride + shared + state]
+            c_t = c.flat[t * c.stride + shared : t * c.stride + shared + state]
+            for n in range(0, state - 3, 4):
+                b_0, b_1, b_2, b_3 = b_t[n], b_t[n + 1], b_t[n + 2], b_t[n + 3]
+                c_0, c_1, c_2, c_3 = c_t[n], c_t[n + 1], c_t[n + 2], c_t[n + 3]
                 for p in range(width):
-                    value = h[n, p] * kept + entering[p] * b_t
-                    h[n, p] = value
-                    y[p] += value * c_t
+                    value_0 = h[n, p] * kept + entering[p] * b_0
+                    value_1 = h[n + 1, p] * kept + entering[p] * b_1
+                    value_2 = h[n + 2, p] * kept + entering[p] * b_2
+                    value_3 = h[n + 3, p] * kept + entering[p] * b_3
+                    h[n, p] = value_0
+                    h[n + 1, p] = value_1
+                    h[n + 2, p] = value_2
+                    h[n + 3, p] = value_3
+                    y[p] += value_0 * c_0 + value_1 * c_1 + value_2 * c_2 + value_3 * c_3
+            for n in range(state - state % 4, state):
+                for p in range(width):
+                    value_0 = h[n, p] * kept + entering[p] * b_t[n]
+                    h[n, p] = value_0
+                    y[p] += value_0 * c_t[n]
             gate_t = gate.flat[t * gate.stride + at : t * gate.stride + at + width]
             out_t = out.flat[t * out.stride + at : t * out.stride + at + width]
             for p in range(width):
