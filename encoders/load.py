@@ -60,7 +60,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     """The encoder called ``name``; neither torch nor weights are loaded before the first vector is asked for.
 
     ``name`` is nothing (the embedded model), a model folder, a hub id ``org/name[@revision]`` (from the local cache,
-    or with ``network=True`` from the hub), ``mamba`` for the trained Mamba that comes with the package, or
+    or with ``network=True`` from the hub), ``mamba`` for the trained Mamba of versions that have one, or
     ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and ``precision`` are two words for one thing.
     ``backend="auto"`` is the fastest one for model, device and precision.
     With several ``devices`` batches go to each in turn.

@@ -255,3 +255,9 @@ def test_states_that_are_not_finite_are_named_with_their_text_and_not_returned(c
     assert np.isfinite(damaged.encode_documents(["fine", "well"]).documents).all()
     with pytest.raises(ShapeError, match=r"Text 1, characters \d+ to \d+, gives states with NaN"):
         damaged.encode_documents(["fine", "well, well, the puzzle", "fine"])
+
+
+def test_a_version_without_a_trained_mamba_says_how_to_get_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(_resolve, "SHIPPED", {"mamba": tmp_path / "none"})
+    with pytest.raises(MissingFile, match="unabridged train mamba"):
+        load_encoder("mamba")
