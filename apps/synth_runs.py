@@ -3,10 +3,15 @@
 passkey and needle are retrieval: which document has the line.  niah, vartrack and twohop are choices of context: the
 text of a sample is cut into stretches of a few sentences, these are searched with its question, and what fits an
 allowance of words is judged by the evidence and the answers in it; no language model is needed.
+
+Retrieval is kept as runs, see :mod:`unabridged.apps.runs`; choices of context are kept as::
+
+    OUT/selections/TASK/SYSTEM-HASH.json    what was printed and under which settings; HASH is of all of these
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -17,13 +22,16 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+import unabridged
 from unabridged.apps import options as o
 from unabridged.apps.advising import aligned, numbers
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.generating import SAMPLES, Order, Task, make, task_named
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.pipeline import Pipeline
-from unabridged.apps.run_commands import Name, Options, Out, Quiet, evidence_in, run_sets
+from unabridged.apps.run_commands import Name, Options, Quiet, evidence_in, run_sets
+from unabridged.apps.runs import file_name
+from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder, Level
 from unabridged.errors import UsageError
 from unabridged.eval._resample import bootstrap_interval
@@ -33,6 +41,7 @@ from unabridged.eval.synth import needle, passkey, sentences
 from unabridged.eval.synth.folders import read_samples
 from unabridged.eval.synth.selection import Outcome, Selection, judged, segments, summed
 from unabridged.eval.synth.sentences import Sample
+from unabridged.files import write_atomic
 from unabridged.manifest import fingerprint
 from unabridged.retrievers.api import build_index
 from unabridged.retrievers.result import Mode
@@ -40,6 +49,8 @@ from unabridged.retrievers.result import Mode
 GENERATORS: Mapping[Task, Any] = MappingProxyType({Task.PASSKEY: passkey, Task.NEEDLE: needle})
 """Modules with a version of their own; those of context share that of their sentences."""
 RETRIEVAL = tuple(GENERATORS)
+FORMAT = 1
+"""Of the records of choices of context."""
 ALLOWANCE = 300
 STRETCH = 4
 
@@ -52,7 +63,14 @@ def synth(  # noqa: PLR0913 - one parameter per option
             help="Retrieval: passkey, needle.  Context: niah, vartrack (vt), twohop (multihop).", metavar="TASK"
         ),
     ],
-    out: Out,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="Folder for sets, indexes and results (runs, or selections of context); the same line continues, and "
+            "shows what is finished as it was measured.",
+        ),
+    ],
     lengths: Annotated[str, typer.Option("--lengths", help="Nominal tokens, comma-separated.")] = "256,512,1024",
     seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn.")] = 0,
     samples: Annotated[int, typer.Option("--samples", help="niah, vartrack, twohop: of each length.")] = SAMPLES,
@@ -95,8 +113,24 @@ def synth(  # noqa: PLR0913 - one parameter per option
             raise UsageError(f"--allowance and --stretch must be at least 1, got {allowance} and {stretch}.")
         model = options.load()
         pipeline = Pipeline(mode, Level.DOC, options.building)
-        found = [select(read_samples(one), model, pipeline, out / "indexes", stretch, allowance) for one in folders]
-        _show(options.name, order, found, output)
+        settings = {
+            "task": task.value,
+            "generator": sentences.VERSION,
+            "lengths": order.lengths,
+            "seed": seed,
+            "samples": samples,
+            "allowance": allowance,
+            "stretch": stretch,
+            "encoder": {"source": model.passport.source, "fingerprint": model.passport.fingerprint},
+            "pipeline": pipeline.as_json(),
+            "unabridged": unabridged.__version__,
+        }
+        path = _record_place(out, options.name, settings)
+        record = _kept(path, options.name, settings)
+        if record is None:
+            found = [select(read_samples(one), model, pipeline, out / "indexes", stretch, allowance) for one in folders]
+            record = _recorded(path, options.name, settings, found)
+        _show(record, path, output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +184,50 @@ def _made(order: Order, length: int, out: Path) -> Path:
     return folder if (folder / RECORD).is_file() else make(order, length, place, None).folder
 
 
-def _show(name: str, order: Order, found: Sequence[Chosen], output: Output) -> None:
-    rows: list[Mapping[str, Any]] = [
-        {"task": order.task.value, "length": length, "system": name, **asdict(one)}
-        for length, one in zip(order.lengths, found, strict=True)
+def _record_place(out: Path, name: str, settings: Mapping[str, Any]) -> Path:
+    return out / "selections" / str(settings["task"]) / f"{file_name(name)}-{fingerprint(settings)[:12]}.json"
+
+
+def _kept(path: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the same system under the same settings; None where there is none or it is damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    plain = json.loads(json.dumps(settings))
+    wanted = {"format": FORMAT, "system": name, "settings": plain}
+    whole = isinstance(record, dict) and isinstance(record.get("selections"), list)
+    return record if whole and {key: record.get(key) for key in wanted} == wanted else None
+
+
+def _recorded(path: Path, name: str, settings: Mapping[str, Any], found: Sequence[Chosen]) -> dict[str, Any]:
+    """Writes what was found, by length, and gives the record."""
+    rows = [
+        {
+            "task": settings["task"],
+            "length": length,
+            "system": name,
+            **asdict(one),
+            "by_depth": [[size, share if size else None] for size, share in one.by_depth],  # JSON has no NaN
+        }
+        for length, one in zip(settings["lengths"], found, strict=True)
     ]
+    record = {
+        "format": FORMAT,
+        "system": name,
+        "settings": dict(settings),
+        "versions": versions(),
+        "selections": rows,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    return record
+
+
+def _show(record: Mapping[str, Any], path: Path, output: Output) -> None:
+    rows: list[Mapping[str, Any]] = record["selections"]
     if output is Output.JSON:
-        known = [[[size, share if size else None] for size, share in one.by_depth] for one in found]  # JSON has no NaN
-        emit({"selections": [{**row, "by_depth": depths} for row, depths in zip(rows, known, strict=True)]})
+        emit({"selections": rows, "record": str(path)})
         return
     shares = ["evidence recall", "95 % interval", "all evidence", "answers in context", "tokens read", "tokens/s"]
     body = [
@@ -167,5 +237,6 @@ def _show(name: str, order: Order, found: Sequence[Chosen], output: Output) -> N
         + [f"{row['read']:.1%}", "-" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}"]
         for row in rows
     ]
-    say(f"{order.task.value} by {name}")
+    say(f"{record['settings']['task']} by {record['system']}")
     say(aligned([["length", "samples", "allowance", *shares], *body]))
+    say(f"record: {path}")

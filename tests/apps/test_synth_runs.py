@@ -92,6 +92,29 @@ def test_an_interval_stands_beside_evidence_recall(tmp_path):
     assert f"{row['recall_low']:.3f}-{row['recall_high']:.3f}" in text
 
 
+@pytest.mark.parametrize("task", ["niah", "vartrack", "twohop"])
+def test_a_choice_of_context_is_kept_and_shown_again_until_something_changes(tmp_path, task):
+    words = (task, "--lengths", "512", "--samples", "2", "--mode", "bm25")
+    first = run(tmp_path, *words)
+    (path,) = (tmp_path / "selections" / task).iterdir()
+    record = json.loads(path.read_text())
+    assert first == {"selections": record["selections"], "record": str(path)}
+    assert (record["system"], record["settings"]["seed"]) == ("hashing-bm25", 0)
+    stamp = path.stat().st_mtime_ns
+    assert run(tmp_path, *words) == first  # the speed too, though the indexes are there by now
+    assert path.stat().st_mtime_ns == stamp
+    line = ["eval", "synth", *words, "--out", str(tmp_path), "--encoder", "hashing", "--quiet"]
+    assert f"record: {path}" in CliRunner().invoke(app, line).stdout
+    for change in (("--allowance", "50"), ("--stretch", "2"), ("--seed", "1"), ("--mode", "dense"), ("--name", "x")):
+        before = set((tmp_path / "selections" / task).iterdir())
+        assert run(tmp_path, *words, *change)["record"] != str(path)
+        assert len(set((tmp_path / "selections" / task).iterdir()) - before) == 1
+    path.write_text("{damaged")
+    again = run(tmp_path, *words)["selections"]
+    assert again == [{**row, "tokens_per_second": None} for row in record["selections"]]
+    assert json.loads(path.read_text())["selections"] == again
+
+
 @pytest.mark.parametrize("words", [["--allowance", "0"], ["--stretch", "0"], ["--samples", "0"]])
 def test_numbers_below_one_are_refused(tmp_path, words):
     line = ["eval", "synth", "niah", "--lengths", "512", *words, "--out", str(tmp_path), "--encoder", "hashing"]
@@ -102,7 +125,7 @@ def test_tasks_have_the_names_that_people_know_and_others_are_refused_with_them(
     few = ("--lengths", "512", "--samples", "2", "--mode", "bm25")
     for name, other in (("vartrack", "vt"), ("twohop", "multihop")):
         (first,), (again,) = (run(tmp_path, called, *few)["selections"] for called in (name, other))
-        assert {**first, "tokens_per_second": None} == again  # the second finds the indexes of the first
+        assert first == again  # the second finds the record of the first
     for command in ("synth", "make-synth"):
         result = CliRunner().invoke(app, ["eval", command, "ruler", "--out", str(tmp_path / "no"), "--output", "json"])
         assert result.exit_code == 2
