@@ -92,6 +92,7 @@ def compare(
             name: evaluate(read(path), judged, wanted, ignore_unjudged=ignore_unjudged)
             for name, path in named(runs).items()
         }
+        _enough(systems, qrels)
         pairs = compared(systems, flips=flips, resamples=resamples, seed=seed)
         if output is Output.JSON:
             scores = {name: as_json(one, seed, resamples) for name, one in systems.items()}
@@ -106,6 +107,16 @@ def compare(
         for name, one in systems.items():
             for note in notes(one):
                 say(f"{name}: {note}")
+
+
+def _enough(systems: dict[str, Evaluation], qrels: Path) -> None:
+    """:class:`CorpusError` where one query is all there is: its difference says nothing of others."""
+    found = min(len(one.queries) for one in systems.values())
+    if found < 2:
+        raise CorpusError(
+            f"compare needs at least two queries with judgements, {qrels} has {found}. Add judgements of other "
+            "queries, or score each run alone: unabridged eval trec --run RUN --qrels QRELS"
+        )
 
 
 def parsed(texts: Sequence[str] | None) -> list[Measure]:
@@ -137,9 +148,11 @@ def whole(sources: list[str]) -> Any:
 
 
 def as_json(scores: Evaluation, seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Everything but the values of single queries."""
-    columns = (scores.means, *scores.intervals(seed=seed, resamples=resamples).T, scores.worst, scores.best)
-    rows = zip(*(column.tolist() for column in columns), strict=True)
+    """Everything but the values of single queries; the ends of intervals are None where there is one query."""
+    ends = scores.intervals(seed=seed, resamples=resamples).T.tolist()
+    if len(scores.queries) < 2:
+        ends = [[None] * len(scores.measures)] * 2
+    rows = zip(scores.means.tolist(), *ends, scores.worst.tolist(), scores.best.tolist(), strict=True)
     keys = ("mean", "low", "high", "worst", "best")
     return {
         "queries": len(scores.queries),
@@ -176,7 +189,8 @@ def describe(scores: Evaluation, body: dict[str, Any]) -> None:
         for row, value in zip(table[1:], body["duplicates"]["measures"].values(), strict=True):
             row.append(f"{value:.4f}")
     say(aligned(table))
-    say(f"{body['queries']:,} queries")
+    alone = "; an interval needs at least two" if len(scores.queries) < 2 else ""
+    say(f"{body['queries']:,} {'query' if alone else 'queries'}{alone}")
     for note in notes(scores):
         say(note)
     if "duplicates" in body:
@@ -204,9 +218,9 @@ def some(names: Sequence[str]) -> str:
     return f"{shown}, ..." if len(names) > SHOWN_IDS else shown
 
 
-def span(low: float, high: float) -> str:
+def span(low: float | None, high: float | None) -> str:
     """An interval as text."""
-    return f"[{low:.4f}, {high:.4f}]"
+    return "not defined" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
 
 
 def scores_table(systems: dict[str, Evaluation], seed: int, resamples: int) -> list[list[str]]:

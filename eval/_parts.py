@@ -46,9 +46,10 @@ def find(folder: Path, part: str, split: str, subset: str | None) -> list[Path]:
     if chosen:
         return chosen
     wanted = f"{part} of split {split!r}" + (f" and subset {subset!r}" if subset else "")
+    beir = f"a BEIR folder has corpus.jsonl, queries.jsonl and qrels/{split}.tsv"
     found = ", ".join(path.relative_to(folder).as_posix() for path, _ in labelled[:20]) or "no table"
     raise CorpusError(
-        f"{folder}: expected one {wanted}, such as {part}/{split}.jsonl or .parquet; found {found}. "
+        f"{folder}: expected one {wanted} ({beir}; other sets have {part}/{split}.jsonl or .parquet); found {found}. "
         "Where there are several sets, name the subset."
     )
 

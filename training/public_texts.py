@@ -65,12 +65,17 @@ def fetch(out: Path, packages: Path, most: int, held_out: int) -> dict[str, JSON
     At most ``most`` pairs of one source are kept, by hash order; ``held_out`` of all are for judging while one trains.
 
     Raises:
-        UsageError: ``out`` is there already, or ``most`` is below 1.
+        UsageError: ``out`` is there already, ``packages`` is it or lies in it, or ``most`` is below 1.
         MissingFile: a package is not there and could not be had.
         CorpusError: a package is damaged.
     """
     if most < 1 or held_out < 1:
         raise UsageError(f"--most and --held-out must be at least 1, got {most} and {held_out}.")
+    if packages.resolve().is_relative_to(out.resolve()):
+        raise UsageError(
+            f"--packages {packages} would lie in --out {out}, among the pairs. Name another folder, such as "
+            f"{out.with_name(out.name + '.packages')}."
+        )
     check_free(out)
     kept: list[tuple[bytes, dict[str, str]]] = []
     sources: dict[str, JSON] = {}

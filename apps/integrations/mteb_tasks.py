@@ -197,7 +197,12 @@ def _lookup(name: str) -> list[Any]:
     registry: Any = require("mteb.get_tasks", extra="eval")
     known = [cls.metadata.name for cls in registry.TASK_LIST] + [one.name for one in mteb.get_benchmarks()]
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-    raise UsageError(f"mteb has no task and no benchmark {name!r}; the nearest are {', '.join(near) or 'none'}.")
+    said = (
+        f"the nearest are {', '.join(near)}."
+        if near
+        else "no name is near it. Names are written as mteb writes them, such as NFCorpus or LongEmbed."
+    )
+    raise UsageError(f"mteb has no task and no benchmark {name!r}; {said}")
 
 
 def _apart(task: Any) -> list[Any]:

@@ -121,6 +121,23 @@ def test_a_clear_difference_is_significant_and_none_is_not(tmp_path, perfect, we
     assert (found["flips"], found["resamples"], found["seed"]) == (2000, 2000, 0)
 
 
+def test_one_query_has_no_interval_and_nothing_to_compare(tmp_path, perfect, weak):
+    qrels = tmp_path / "one.tsv"
+    qrels.write_text("query-id\tcorpus-id\tscore\nq00\tgood\t1\n")
+    line = ("--qrels", qrels, "-m", "RR", "--ignore-unjudged")
+    one = asked("trec", "--run", weak, *line)["measures"]["RR"]
+    assert one == {"mean": 0.5, "low": None, "high": None, "worst": 0.5, "best": 0.5}
+    text = call("trec", "--run", weak, *line).stdout
+    assert "not defined" in text
+    assert "1 query; an interval needs at least two" in text
+    error = asked("compare", perfect, weak, *line, code=5)["error"]["message"]
+    assert f"at least two queries with judgements, {qrels} has 1. Add judgements" in error
+    two = tmp_path / "two.tsv"
+    two.write_text(qrels.read_text() + "q01\tgood\t1\n")
+    found = asked("compare", perfect, weak, "--qrels", two, "-m", "RR", "--ignore-unjudged", "--resamples", 99)
+    assert found["comparisons"][0]["difference"] == 0.25
+
+
 def test_the_table_of_a_comparison_names_all_it_rests_on(perfect, weak, qrels):
     text = call("compare", perfect, weak, "--qrels", qrels, "-m", "nDCG@10", "-m", "RR", "--resamples", 500).stdout
     for part in ("perfect - weak", "p randomisation", "p t-test", "p Holm", "95% interval", "40 queries", "+0.1750"):
@@ -141,6 +158,8 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, perfect, weak,
         (["trec", "--run", "perfect.trec", "--qrels", "qrels.tsv", "-m", "ndgc@10"], 2, "Did you mean nDCG@10"),
         (["trec", "--run", "none.trec", "--qrels", "qrels.tsv"], 3, "none.trec"),
         (["trec", "--run", "perfect.trec", "--qrels", "none.tsv"], 3, "none.tsv"),
+        (["trec", "--run", "perfect.trec", "--qrels", "."], 3, ". is a folder; name a file"),
+        (["trec", "--run", ".", "--qrels", "qrels.tsv"], 3, "cannot read the run file"),
         (["trec", "--run", "foreign.trec", "--qrels", "qrels.tsv"], 5, "share no query"),
         (["trec", "--run", "more.trec", "--qrels", "qrels.tsv"], 5, "no judgements"),
         (["trec", "--run", "infinite.trec", "--qrels", "qrels.tsv"], 5, "finite"),

@@ -233,6 +233,8 @@ def test_data_that_is_not_there_is_named_with_what_to_put_where(tmp_path, mteb):
 def test_unknown_names_are_refused_with_the_nearest(mteb, tmp_path):
     with pytest.raises(UsageError, match="NFCorpus"):
         named_tasks(["NFCorpsu"], Records())
+    with pytest.raises(UsageError, match=r"'NoSuchTaskX'; .*such as NFCorpus or LongEmbed"):
+        named_tasks(["NoSuchTaskX"], Records())
     with pytest.raises(UsageError, match="passkey"):
         longembed_tasks(tmp_path, tmp_path, Records(), names=["passkeys"])
 

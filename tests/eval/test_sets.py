@@ -239,6 +239,17 @@ def test_a_beir_folder_with_a_missing_file_names_what_is_there(tmp_path, lost):
         read_set(tmp_path)
 
 
+@pytest.mark.parametrize("names", [[], ["queries.jsonl"], ["queries.jsonl", "corpus.jsonl"]])
+def test_a_folder_that_is_no_set_yet_is_told_the_files_of_beir_first(tmp_path, names):
+    for name in names:
+        rows(tmp_path / name, query_records())
+    with pytest.raises(CorpusError) as caught:
+        read_set(tmp_path)
+    said = str(caught.value)
+    assert 0 < said.index("corpus.jsonl, queries.jsonl and qrels/test.tsv") < said.index(".parquet")
+    assert f"found {', '.join(sorted(names)) or 'no table'}" in said
+
+
 def test_another_split_names_the_splits_there_are(tmp_path):
     with pytest.raises(CorpusError, match=r"qrels/dev.tsv, found .*qrels/test.tsv"):
         read_beir(beir(tmp_path), "dev")

@@ -1,14 +1,28 @@
 """Training pairs from packages: what asks for what, and that nothing measured is among it."""
 
 import io
+import json
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
+import pytest
+from typer.testing import CliRunner
+
+from unabridged.apps.cli import app
 from unabridged.eval import local_sets
 from unabridged.training.public_texts import ORIGINS, _documented, _headings, _passages
 
 BODY = "word " * 30
+
+
+@pytest.mark.parametrize("packages", ["out", "out/packages", "other/../out"])
+def test_packages_never_lie_among_the_pairs(tmp_path, packages):
+    line = ["train", "fetch-texts", "--out", str(tmp_path / "out"), "--packages", str(tmp_path / packages)]
+    result = CliRunner().invoke(app, [*line, "--output", "json"])
+    assert result.exit_code == 2
+    assert "out.packages" in json.loads(result.stdout)["error"]["message"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_heading_asks_for_the_text_below_it_and_a_short_one_says_what_it_is_part_of():
