@@ -21,6 +21,13 @@ Table: TypeAlias = list[list[str]]
 MEAN = "mean"
 MARKED = 0.05
 """Corrected p below this is marked."""
+UNMEASURED = "An empty cell was not measured."
+RATES = (
+    "Systems that differ in search alone share one index: tokens/s and index MB of word search (BM25) are those of the "
+    "index that it shares with an encoder, whose vectors are in it.  Rates are of the machine as it was at that time; "
+    "between rows that were made at other times they cannot be compared."
+)
+"""What tokens/s, size and latency do not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +301,12 @@ def render(board: Board, baseline: str | None, command: str) -> str:
     """The whole page."""
     measure = board.entries[0].measure
     rest = [name for name in board.entries[0].record["measures"] if name != measure]
-    lines = ["# Results", "", f"Made by `{command}` from the records of its runs.", ""]
+    lines = ["# Results", "", f"Made by `{command}` from the records of its runs.  {UNMEASURED}", ""]
     lines += [markdown(contents(board))]
     lines += ["", f"## {measure}", "", "In hundredths, with half the width of the 95 % bootstrap interval.", ""]
-    lines += [markdown(scores(board, measure)), "", "What wins:", "", *winners(board), ""]
+    lines += [markdown(scores(board, measure)), ""]
+    told = winners(board)
+    lines += ["What wins:", "", *told, ""] if told else []
     if baseline is not None and baseline in board.systems and len(board.systems) > 1:
         lines += [f"## Difference to {baseline}", "", f"{measure}, paired; `*`: Holm's p below {MARKED}.", ""]
         lines += [markdown(differences(board, baseline)), ""]
@@ -310,7 +319,7 @@ def render(board: Board, baseline: str | None, command: str) -> str:
         held = bins(board, which, label)
         if held:
             lines += [f"## {title}", "", "All sets pooled; number of queries in parentheses.", "", markdown(held), ""]
-    lines += ["## What it costs", "", markdown(costs(board)), "", "## Versions", ""]
+    lines += ["## What it costs", "", markdown(costs(board)), "", f"{RATES}  {UNMEASURED}", "", "## Versions", ""]
     seen = dict.fromkeys(json.dumps(entry.record["versions"], sort_keys=True) for entry in board.entries)
     for text in seen:
         lines.append(", ".join(f"{name} {value}" for name, value in json.loads(text).items()) + ".")

@@ -200,6 +200,18 @@ def test_the_page_names_its_command_and_says_what_wins(board_folder: Path) -> No
     assert "a command" in page
     assert "## What it costs" in page
     assert len(winners(Board(collect(board_folder)))) == 2
+    assert "What wins:\n\n- **" in page
+
+
+def test_the_page_says_what_empty_cells_and_rates_mean_and_a_lone_system_wins_nothing(tmp_path: Path) -> None:
+    run(tmp_path, system(Mode.BM25))
+    page = render(Board(collect(tmp_path)), None, "a command")
+    assert "What wins" not in page
+    assert page.index("An empty cell was not measured.") < page.index("## nDCG@10")
+    below = page.partition("## What it costs")[2].partition("## Versions")[0]
+    assert "those of the index that it shares with an encoder" in below
+    assert "between rows that were made at other times they cannot be compared" in below
+    assert below.rstrip().endswith("An empty cell was not measured.")
 
 
 def test_runs_on_another_content_of_a_set_are_not_compared(tmp_path: Path) -> None:
