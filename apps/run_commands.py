@@ -13,7 +13,7 @@ from unabridged.apps import options as o
 from unabridged.apps.advising import words
 from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
-from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.places import check_file
 from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.methods import LogN, Method
@@ -183,10 +183,12 @@ def verify(
             say(f"{found.queries:,} queries: {len(found.moved):,} with other documents (near-ties within {SCORES:g})")
             for label, names in (
                 ("changed documents", found.changed), ("changed queries", found.moved), ("other scores", found.other),
-                ("files edited after the run", found.edited),
+                ("counts that are not the index's", found.coverage), ("files edited after the run", found.edited),
             ):  # fmt: skip
                 if names:
                     say(f"{label}: {', '.join(names)}")
+            if not found.sealed:
+                say("the record has no SHA-256 of itself: its speeds, bins and failed queries cannot be checked")
             say("the run holds" if found.holds else "the run does NOT hold")
     if not found.holds:
         raise SystemExit(5)
@@ -276,7 +278,9 @@ def run_sets(
         if not quiet and output is Output.TEXT:
             say(f"{whole.name}: {known.documents:,} documents, {known.queries:,} queries")
         with progress(quiet) as listener:
-            record = run_system(whole, known, system, out, measures=wanted, evidence=evidence, listener=listener)
+            record = run_system(
+                whole, known, system, out, measures=wanted, evidence=evidence, listener=listener, notice=complain
+            )
         records.append(record)
         if output is Output.TEXT:
             say(describe(record))

@@ -3,13 +3,15 @@
 ::
 
     OUT/indexes/HASH/               by content and settings: systems that differ in search alone share one
-    OUT/runs/SET/SYSTEM/run.json    the record, with the SHA-256 of the others; written last: without it, unfinished
+    OUT/runs/SET/SYSTEM/run.json    the record, with the SHA-256 of itself and the others; written last: without it,
+                                    unfinished
                        run.trec     ids percent-encoded where they hold white space
                        queries.jsonl    text, values, tokens of its document, depth of its evidence
     OUT/runs/SET/SYSTEM-HASH/       the same, where that name holds a run of another content or another system
 
 The same call continues: an index resumes at any moment, and a finished record of the same system and set is kept; only
-other measures or other evidence of both are written in its place.
+other measures or other evidence of both are written in its place.  A run that was edited, or has lost a file or its
+index, is not finished (:mod:`unabridged.apps.seals`): the same call makes again what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ import numpy as np
 import unabridged
 from unabridged.apps.bins import best_documents, by_depth, by_length
 from unabridged.apps.pipeline import Answers, Pipeline
+from unabridged.apps.seals import broken, fault, next_step, sealed
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder
 from unabridged.errors import CorpusError, RuntimeFailure, ValidationError
@@ -98,13 +101,17 @@ def run_system(
     measures: Sequence[str] = MEASURES,
     evidence: Evidence | None = None,
     listener: Listener | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Record:
     """The record of ``system`` on ``whole``; a finished one in ``out`` is read, an unfinished one continued.
+
+    ``notice`` is told, as a sentence, why a finished one is made again.
 
     Raises:
         RuntimeFailure: every query failed: that is no result.
         CorpusError: evidence lies outside its document.
-        ValidationError: a record in the way is damaged.
+        ValidationError: a record in the way cannot be read.
+        ManifestMismatch: the index is damaged; says which folder to remove.
         And what :func:`unabridged.retrievers.build.build` raises.
     """
     folder = _place_of(out / "runs" / file_name(whole.name) / file_name(system.name), known, system)
@@ -113,10 +120,9 @@ def run_system(
     if evidence:
         wanted["evidence"] = sorted([*pair, *span] for pair, span in evidence.items())
     identity = fingerprint(wanted)
-    if (folder / RECORD).is_file():
-        found = read_record(folder / RECORD)
-        if found["identity"] == identity and "files" in found:
-            return found
+    finished = _finished(folder, identity, out / "indexes", notice)
+    if finished is not None:
+        return finished
     index, report, built = _indexed(whole, known, system, out, listener)
     with index:
         answers = Answers(index, system.pipeline, depth)
@@ -174,6 +180,7 @@ def run_system(
         "by_depth": by_depth([place.depth for place in places], means),
         "versions": versions(),
     }
+    record = sealed(record)
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
     return record
 
@@ -182,11 +189,22 @@ def _place_of(folder: Path, known: Facts, system: System) -> Path:
     """``folder``, or one beside it if a finished run of another content or another system is in it."""
     if not (folder / RECORD).is_file():
         return folder
-    held = read_record(folder / RECORD)
+    held = load_record(folder / RECORD)
     ours = [configuration(system.as_json()), known.revision]
     if [configuration(held["system"]), held["set"]["revision"]] == ours:
         return folder
     return folder.with_name(f"{folder.name}-{fingerprint(ours)[:SUFFIX_CHARACTERS]}")
+
+
+def _finished(folder: Path, identity: str, indexes: Path, notice: Callable[[str], None] | None) -> Record | None:
+    """The record in ``folder`` if it is of this identity and all that it was written for is there."""
+    if not (folder / RECORD).is_file():
+        return None
+    found = load_record(folder / RECORD)
+    reason = fault(found, folder, indexes, (RUN, QUERIES))
+    if reason and notice is not None:
+        notice(f"{folder / RECORD} {reason}: the evaluation is made again.")
+    return None if reason or found["identity"] != identity else found
 
 
 def configuration(system: Mapping[str, Any]) -> str:
@@ -202,7 +220,21 @@ def depth_of(measures: Sequence[str]) -> int:
 
 
 def read_record(path: Path) -> Record:
-    """A record that :func:`run_system` wrote; :class:`ValidationError` for anything else."""
+    """A record that :func:`run_system` wrote; :class:`ValidationError` for anything else, and for an edited one.
+
+    One of an older release, without the sum of itself, is taken as it is.
+    """
+    record = load_record(path)
+    if broken(record):
+        raise ValidationError(
+            f"{path} was edited after the run: it has not the SHA-256 that it says; run the same evaluation again, "
+            "which makes it anew."
+        )
+    return record
+
+
+def load_record(path: Path) -> Record:
+    """The same, edited or not."""
     try:
         record = json.loads(path.read_bytes())
         if record["format"] != FORMAT:
@@ -244,7 +276,8 @@ def _indexed(
     folder = out / "indexes" / name
     spent = out / "indexes" / f"{name}.encoding.json"
     started = time.perf_counter()
-    index, report, tokens = system.pipeline.indexed(whole.corpus, system.encoder, folder, listener)
+    with next_step(folder):
+        index, report, tokens = system.pipeline.indexed(whole.corpus, system.encoder, folder, listener)
     built = json.loads(spent.read_bytes()) if spent.is_file() else {"tokens": 0, "seconds": 0.0}
     if tokens:
         built = {"tokens": built["tokens"] + tokens, "seconds": built["seconds"] + time.perf_counter() - started}

@@ -2,8 +2,8 @@
 
 Which documents and queries are checked follows from the run's identity and their ids, so neither who ran nor who
 verifies can choose them.  A document is cut, read and encoded again and compared with the vectors in the index; a query
-is searched again and compared with the run file.  The files of the run are compared whole, by their SHA-256 in its
-record.
+is searched again and compared with the run file.  The record and the files of the run are compared whole, by the
+SHA-256 in the record, and what the record says was read with the ledger of the index.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 
 from unabridged.apps.pipeline import Answers, Pipeline
-from unabridged.apps.runs import QUERIES, RUN, Record, read_queries, read_record
+from unabridged.apps.runs import QUERIES, RECORD, RUN, Record, load_record, read_queries
+from unabridged.apps.seals import SEAL, broken, changed_files, next_step
 from unabridged.contracts import Floats, Level
 from unabridged.errors import MissingFile, PassportMismatch
 from unabridged.eval.trec import read_run
-from unabridged.files import sha256_file
 from unabridged.index.shard import Shard
+from unabridged.manifest import NAME
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 from unabridged.retrievers.scoring import DocumentScoring, Fusion
@@ -50,13 +51,17 @@ class Verdict:
     """Queries whose documents differ from the run's by more than near-ties."""
     other: tuple[str, ...]
     """Measures whose value in the record is not the mean of the queries' values, and "queries" if some are lost."""
+    coverage: tuple[str, ...]
+    """Counts of documents and tokens that the record says otherwise than the ledger of the index."""
     edited: tuple[str, ...]
-    """Files of the run whose SHA-256 is not the one in the record."""
+    """Files of the run whose SHA-256 is not the one in the record; the record itself among them."""
+    sealed: bool
+    """Whether the record has a SHA-256 of itself; without, nobody can tell whether its speeds were edited."""
 
     @property
     def holds(self) -> bool:
         """Whether nothing differed."""
-        return not (self.changed or self.moved or self.other or self.edited)
+        return not (self.changed or self.moved or self.other or self.coverage or self.edited)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -75,19 +80,21 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
         MissingFile: the index is gone.
         ValidationError: the record, or the file of its queries, is damaged.
         PassportMismatch: the encoder of the index is not the one that the record names.
-        ManifestMismatch: the index is damaged.
+        ManifestMismatch: the index is damaged; says which folder to remove.
     """
-    record = read_record(path)
+    record = load_record(path)
     path = path.resolve()
     if len(path.parents) < 4:
         raise MissingFile(
             f"{path} is not where an evaluation writes: OUT/runs/SET/SYSTEM/run.json, beside OUT/indexes."
         )
     folder = path.parents[3] / "indexes" / record["index"]["folder"]
-    if not folder.is_dir():
-        raise MissingFile(f"{path} needs its index {folder}, which is not there; run the same evaluation again.")
+    if not (folder / NAME).is_file():
+        raise MissingFile(
+            f"{path} needs its index {folder}, which is not there; run the same evaluation again, which builds it anew."
+        )
     pipeline = pipeline_of(record)
-    with Index(folder, scoring=pipeline.scoring, fusion=pipeline.fusion, verify=True) as index:
+    with next_step(folder), Index(folder, scoring=pipeline.scoring, fusion=pipeline.fusion, verify=True) as index:
         found = index.state.passport.fingerprint
         if found != record["system"]["encoder"]["fingerprint"]:
             raise PassportMismatch(
@@ -102,14 +109,39 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
         run = read_run(path.parent / RUN, escaped=True)
         again = Answers(index, pipeline, int(record["depth"])).answer(texts)
         moved = tuple(name for name in texts if not same_ranking(run.get(name, {}), again[name]))
-    edited = _edited(record, path.parent)
-    return Verdict(len(picked), vectors, worst, changed, len(texts), moved, _other(record, asked), edited)
+        coverage = _coverage(record, index)
+    return Verdict(
+        documents=len(picked),
+        vectors=vectors,
+        worst_distance=worst,
+        changed=changed,
+        queries=len(texts),
+        moved=moved,
+        other=_other(record, asked),
+        coverage=coverage,
+        edited=_edited(record, path.parent),
+        sealed=SEAL in record,
+    )
 
 
 def _edited(record: Record, folder: Path) -> tuple[str, ...]:
-    """Files that are not those which the record was written for; one without a sum cannot be told to be."""
-    sums = record.get("files", {})
-    return tuple(name for name in (RUN, QUERIES) if sums.get(name) != sha256_file(folder / name))
+    """The record if it is not what its own sum says, and the files that are not those which it was written for."""
+    own = (RECORD,) if broken(record) else ()
+    return (*own, *changed_files(record.get("files", {}), folder, (RUN, QUERIES)))
+
+
+def _coverage(record: Record, index: Index) -> tuple[str, ...]:
+    """What the record says was read, where the ledger has another number."""
+    lines = list(index.ledger())
+    found = {
+        "documents": len(lines),
+        "empty": sum(line.status == "empty" for line in lines),
+        "truncated": sum(line.truncated for line in lines),
+        "tokens_total": sum(line.tokens_total for line in lines),
+        "tokens_seen": sum(line.tokens_seen for line in lines),
+    }
+    said = record["coverage"]
+    return tuple(name for name, count in found.items() if said.get(name, count) != count)
 
 
 def _other(record: Record, asked: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
