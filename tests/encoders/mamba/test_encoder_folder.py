@@ -258,6 +258,8 @@ def test_states_that_are_not_finite_are_named_with_their_text_and_not_returned(c
 
 
 def test_a_version_without_a_trained_mamba_says_how_to_get_one(tmp_path, monkeypatch):
+    from unabridged.encoders import _resolve
+
     monkeypatch.setattr(_resolve, "SHIPPED", {"mamba": tmp_path / "none"})
     with pytest.raises(MissingFile, match="unabridged train mamba"):
         load_encoder("mamba")
