@@ -46,65 +46,89 @@ def norm_backward(first: int, last: int, tokens: Any, weight: Any, eps: Any, gro
 
 
 @compiled
-def conv_backward(first: int, last: int, offsets: Any, weights: Any, tokens: Any, tails: Any) -> None:  # noqa: C901
-    """Tasks are blocks of channels.
+def conv_inside(first: int, last: int, offsets: Any, weights: Any, tokens: Any, sums: Any) -> None:  # noqa: C901
+    """Tokens ``first`` to ``last``: the gradient before silu, and the sums for weight and bias of these tokens.
 
-    weights: weight ``(K, C)``, bias ``(C,)`` and their gradients, zeros before.  tokens: x, the gradient of the output,
-    the gradient of x.  tails: before ``(B, C, K - 1)``, the gradient of the tails behind, and of those before.
+    weights: weight ``(K, C)``, bias ``(C,)``.  tokens: x, the gradient of the output, what is made; the tails before
+    ``(B, C, K - 1)``.  sums: the number of parts, and ``(parts, K + 1, C)``, zeros before: bias behind the weights.
     """
-    weight, bias, to_weight, to_bias = weights
-    x, given, to_x = tokens
-    before, after_given, to_before = tails
+    weight, bias = weights
+    x, given, made, before = tokens
+    parts, total = sums
     width, channels = weight.shape
     reach = width - 1
-    total = np.empty(WIDTH, np.float32)
-    for task in range(first, last):
-        c = task * WIDTH
-        n = min(WIDTH, channels - c)
-        for s in range(len(offsets) - 1):
-            start, end = offsets[s], offsets[s + 1]
-            for j in range(n):
-                for k in range(reach):
-                    to_before[s, c + j, k] = _ZERO
-            for t in range(start, end):
-                for j in range(n):
-                    to_x.flat[t * to_x.stride + c + j] = _ZERO
-            for k in range(reach):
-                at = end - reach + k
-                for j in range(n):
-                    if at >= start:
-                        to_x.flat[at * to_x.stride + c + j] += after_given[s, c + j, k]
-                    else:
-                        to_before[s, c + j, at - start + reach] += after_given[s, c + j, k]
-            for t in range(start, end):
-                for j in range(n):
-                    total[j] = bias[c + j]
-                for k in range(width):
-                    at = t - reach + k
-                    if at >= start:
-                        row = x.flat[at * x.stride + c : at * x.stride + c + n]
-                        for j in range(n):
-                            total[j] += weight[k, c + j] * row[j]
-                    else:
-                        for j in range(n):
-                            total[j] += weight[k, c + j] * before[s, c + j, at - start + reach]
-                g = given.flat[t * given.stride + c : t * given.stride + c + n]
-                for j in range(n):
-                    gate = sigmoid(total[j])
-                    total[j] = g[j] * gate * (_ONE + total[j] * (_ONE - gate))
-                    to_bias[c + j] += total[j]
-                for k in range(width):
-                    at = t - reach + k
-                    if at >= start:
-                        row = x.flat[at * x.stride + c : at * x.stride + c + n]
-                        to_row = to_x.flat[at * to_x.stride + c : at * to_x.stride + c + n]
-                        for j in range(n):
-                            to_weight[k, c + j] += total[j] * row[j]
-                            to_row[j] += total[j] * weight[k, c + j]
-                    else:
-                        for j in range(n):
-                            to_weight[k, c + j] += total[j] * before[s, c + j, at - start + reach]
-                            to_before[s, c + j, at - start + reach] += total[j] * weight[k, c + j]
+    mine = total[(first * parts + offsets[-1] - 1) // offsets[-1]]
+    s = np.searchsorted(offsets, first, side="right") - 1
+    row = np.empty((width, channels), np.float32)
+    for t in range(first, last):
+        while t >= offsets[s + 1]:
+            s += 1
+        start = offsets[s]
+        for k in range(width):
+            at = t - reach + k
+            if at >= start:
+                row[k] = x.flat[at * x.stride : at * x.stride + channels]
+            else:
+                row[k] = before[s, :, at - start + reach]
+        to = made.flat[t * made.stride : t * made.stride + channels]
+        g = given.flat[t * given.stride : t * given.stride + channels]
+        for j in range(channels):
+            to[j] = bias[j]
+        for k in range(width):
+            for j in range(channels):
+                to[j] += weight[k, j] * row[k, j]
+        for j in range(channels):
+            gate = sigmoid(to[j])
+            to[j] = g[j] * gate * (_ONE + to[j] * (_ONE - gate))
+            mine[width, j] += to[j]
+        for k in range(width):
+            for j in range(channels):
+                mine[k, j] += to[j] * row[k, j]
+
+
+@compiled
+def conv_outside(first: int, last: int, offsets: Any, weight: Any, tokens: Any, tails: Any) -> None:
+    """Tokens ``first`` to ``last``: the gradient of x from those before silu that x has a part in.
+
+    tokens: what :func:`conv_inside` made, the gradient of x.  tails: the gradient of the tails behind.
+    """
+    made, to_x = tokens
+    width, channels = weight.shape
+    reach = width - 1
+    s = np.searchsorted(offsets, first, side="right") - 1
+    for t in range(first, last):
+        while t >= offsets[s + 1]:
+            s += 1
+        end = offsets[s + 1]
+        to = to_x.flat[t * to_x.stride : t * to_x.stride + channels]
+        for j in range(channels):
+            to[j] = _ZERO
+        for k in range(width):
+            at = t + reach - k
+            if at < end:
+                g = made.flat[at * made.stride : at * made.stride + channels]
+                for j in range(channels):
+                    to[j] += weight[k, j] * g[j]
+        if t >= end - reach:
+            for j in range(channels):
+                to[j] += tails[s, j, t - end + reach]
+
+
+@compiled
+def conv_before(first: int, last: int, offsets: Any, weight: Any, made: Any, tails: Any) -> None:
+    """Sequences ``first`` to ``last``: the gradient of the tails before.  tails: that of those behind, and that."""
+    behind, to_before = tails
+    width, channels = weight.shape
+    reach = width - 1
+    for s in range(first, last):
+        length = offsets[s + 1] - offsets[s]
+        for i in range(reach):
+            for j in range(channels):
+                total = behind[s, j, i - length] if i >= length else _ZERO
+                for k in range(i + 1):
+                    if i - k < length:
+                        total += weight[k, j] * made.flat[(offsets[s] + i - k) * made.stride + j]
+                to_before[s, j, i] = total
 
 
 @compiled
@@ -121,6 +145,7 @@ def scan1_backward(first: int, last: int, offsets: Any, weights: Any, tokens: An
     saved, rows, after_given, to_before = states
     state, channels = scale.shape
     h = np.empty((EVERY + 1, state, WIDTH), np.float32)
+    kept = np.empty((EVERY, state, WIDTH), np.float32)
     y = np.empty((EVERY, WIDTH), np.float32)
     delta = np.empty((EVERY, WIDTH), np.float32)
     back = np.empty((state, WIDTH), np.float32)
@@ -152,7 +177,9 @@ def scan1_backward(first: int, last: int, offsets: Any, weights: Any, tokens: An
                         b_t = b.flat[t * b.stride + n]
                         c_t = c.flat[t * c.stride + n]
                         for j in range(w):
-                            value = h[i, n, j] * exp2n(delta[i, j] * scale[n, at + j]) + entering[j] * b_t
+                            power = exp2n(delta[i, j] * scale[n, at + j])
+                            value = h[i, n, j] * power + entering[j] * b_t
+                            kept[i, n, j] = power
                             h[i + 1, n, j] = value
                             y[i, j] += value * c_t
                 for t in range(high - 1, low - 1, -1):
@@ -177,11 +204,10 @@ def scan1_backward(first: int, last: int, offsets: Any, weights: Any, tokens: An
                         sum_c = _ZERO
                         for j in range(w):
                             g_h = back[n, j] + to_y[j] * c_t
-                            kept = exp2n(delta[i, j] * scale[n, at + j])
                             sum_c += to_y[j] * h[i + 1, n, j]
                             sum_b += g_h * entering[j]
                             to_entering[j] += g_h * b_t
-                            back[n, j] = g_h * kept
+                            back[n, j] = g_h * kept[i, n, j]
                             to_power = back[n, j] * h[i, n, j]
                             to_delta[j] += to_power * scale[n, at + j]
                             to_a[n, at + j] += to_power * delta[i, j]
@@ -237,13 +263,21 @@ def scan2_backward(first: int, last: int, offsets: Any, weights: Any, tokens: An
                     for p in range(width):
                         entering[p] = delta * x_t[p]
                         y[i, p] = skip[head] * x_t[p]
-                    for n in range(state):
-                        b_t = b.flat[t * b.stride + shared + n]
-                        c_t = c.flat[t * c.stride + shared + n]
+                    b_t = b.flat[t * b.stride + shared : t * b.stride + shared + state]
+                    c_t = c.flat[t * c.stride + shared : t * c.stride + shared + state]
+                    for n in range(0, state - 1, 2):
+                        b_0, b_1, c_0, c_1 = b_t[n], b_t[n + 1], c_t[n], c_t[n + 1]
                         for p in range(width):
-                            value = h[i, n, p] * kept + entering[p] * b_t
-                            h[i + 1, n, p] = value
-                            y[i, p] += value * c_t
+                            value_0 = h[i, n, p] * kept + entering[p] * b_0
+                            value_1 = h[i, n + 1, p] * kept + entering[p] * b_1
+                            h[i + 1, n, p] = value_0
+                            h[i + 1, n + 1, p] = value_1
+                            y[i, p] += value_0 * c_0 + value_1 * c_1
+                    for n in range(state - state % 2, state):
+                        for p in range(width):
+                            value_0 = h[i, n, p] * kept + entering[p] * b_t[n]
+                            h[i + 1, n, p] = value_0
+                            y[i, p] += value_0 * c_t[n]
                 for t in range(high - 1, low - 1, -1):
                     i = t - low
                     raw = step.flat[t * step.stride + head] + bias[head]

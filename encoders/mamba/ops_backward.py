@@ -60,18 +60,17 @@ class Conv(Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         """Of the output and the tails behind."""
         x, weight, bias, tail = tensors = ctx.saved_tensors
-        to_weight, to_bias = np.zeros(weight.shape[::-1], np.float32), np.zeros(bias.shape, np.float32)
-        to_x, to_tail = torch.empty(x.shape), torch.empty(tail.shape)
-        split(
-            kernels_backward.conv_backward,
-            ops_numba.blocks(x.shape[1]),
-            ctx.offsets,
-            (array(weight.T), array(bias), to_weight, to_bias),
-            (matrix(x), matrix(gradients[0]), matrix(to_x)),
-            (array(tail), array(gradients[1]), to_tail.numpy()),
-        )
-        made = (to_x, torch.from_numpy(to_weight).T, torch.from_numpy(to_bias), to_tail)
-        return (*_like(made, tensors), None)
+        own = (array(weight.T), array(bias))
+        made, to_x, to_tail = torch.empty(x.shape), torch.empty(x.shape), torch.empty(tail.shape)
+        parts = max(1, min(len(x), torch.get_num_threads()))
+        sums = np.zeros((parts, weight.shape[1] + 1, len(bias)), np.float32)
+        tokens = (matrix(x), matrix(gradients[0]), matrix(made), array(tail))
+        split(kernels_backward.conv_inside, len(x), ctx.offsets, own, tokens, (parts, sums))
+        behind = array(gradients[1])
+        split(kernels_backward.conv_outside, len(x), ctx.offsets, own[0], (matrix(made), matrix(to_x)), behind)
+        split(kernels_backward.conv_before, len(tail), ctx.offsets, own[0], matrix(made), (behind, to_tail.numpy()))
+        total = torch.from_numpy(sums.sum(0))
+        return (*_like((to_x, total[:-1].T, total[-1], to_tail), tensors), None)
 
 
 class Scan1Function(Function):

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from unabridged.contracts import Rows
 
+PARTS = 4
+"""Per thread, so that one that is held up by something else holds up no other."""
 WORTH = 16
 """Tokens times tasks that a second thread is worth waking for."""
 
@@ -30,10 +33,11 @@ def run(kernel: Callable[..., None], offsets: Rows, per_sequence: int, arguments
         return
     # A sequence has a state to read and to write too, which costs about as much as a token.
     ends = np.cumsum(np.repeat(lengths + 1, per_sequence))
-    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, threads) / threads) + 1
+    count = threads * PARTS
+    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count) + 1
     bounds = np.minimum(np.concatenate(([0], cuts, [tasks])), tasks).tolist()
     parts = [(a, b) for a, b in pairwise(bounds) if a < b]
-    spread(lambda a, b: kernel(a, b, offsets, *arguments), parts)
+    spread(lambda a, b: kernel(a, b, offsets, *arguments), parts, threads)
 
 
 def split(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
@@ -44,14 +48,22 @@ def split(kernel: Callable[..., None], tasks: int, *arguments: Any) -> None:
         return
     parts = min(tasks, torch.get_num_threads())
     bounds = [tasks * part // parts for part in range(parts + 1)]
-    spread(lambda a, b: kernel(a, b, *arguments), list(pairwise(bounds)))
+    spread(lambda a, b: kernel(a, b, *arguments), list(pairwise(bounds)), parts)
 
 
-def spread(function: Callable[[int, int], None], parts: Sequence[tuple[int, int]]) -> None:
-    """``function`` for every part: the first here, the others in the pool; returns, or raises, when all are done."""
-    jobs = [_pool(os.getpid()).submit(function, *part) for part in parts[1:]]
+def spread(function: Callable[[int, int], None], parts: Sequence[tuple[int, int]], threads: int) -> None:
+    """``function`` for every part, each taken by the thread that is free; returns, or raises, when all are done."""
+    waiting: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+    for part in (*parts, *[None] * threads):
+        waiting.put(part)
+
+    def work() -> None:
+        while (part := waiting.get()) is not None:
+            function(*part)
+
+    jobs = [_pool(os.getpid()).submit(work) for _ in range(min(threads, len(parts)) - 1)]
     try:
-        function(*parts[0])
+        work()
     finally:
         errors = [job.exception() for job in jobs]
     for error in errors:

@@ -74,7 +74,7 @@ def test_an_error_in_any_thread_is_raised_when_all_are_done():
         done.append(first)
 
     with pytest.raises(ValueError, match="one"):
-        spread(work, [(n, n + 1) for n in range(4)])
+        spread(work, [(n, n + 1) for n in range(4)], 4)
     assert sorted(done) == [0, 2, 3]
 
 
