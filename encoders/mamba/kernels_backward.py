@@ -298,20 +298,35 @@ def scan2_backward(first: int, last: int, offsets: Any, weights: Any, tokens: An
                         to_entering[p] = _ZERO
                     to_skip[head] += sum_skip
                     to_power = _ZERO
-                    for n in range(state):
-                        b_t = b.flat[t * b.stride + shared + n]
-                        c_t = c.flat[t * c.stride + shared + n]
-                        sum_b = _ZERO
-                        sum_c = _ZERO
+                    b_t = b.flat[t * b.stride + shared : t * b.stride + shared + state]
+                    c_t = c.flat[t * c.stride + shared : t * c.stride + shared + state]
+                    for n in range(0, state - 1, 2):
+                        b_0, b_1, c_0, c_1 = b_t[n], b_t[n + 1], c_t[n], c_t[n + 1]
+                        sum_b_0 = sum_b_1 = sum_c_0 = sum_c_1 = _ZERO
                         for p in range(width):
-                            g_h = back[n, p] + to_y[p] * c_t
-                            sum_c += to_y[p] * h[i + 1, n, p]
-                            sum_b += g_h * entering[p]
-                            to_entering[p] += g_h * b_t
-                            back[n, p] = g_h * kept
-                            to_power += back[n, p] * h[i, n, p]
-                        to_b[head, t, n] = sum_b
-                        to_c[head, t, n] = sum_c
+                            g_0 = back[n, p] + to_y[p] * c_0
+                            g_1 = back[n + 1, p] + to_y[p] * c_1
+                            sum_c_0 += to_y[p] * h[i + 1, n, p]
+                            sum_c_1 += to_y[p] * h[i + 1, n + 1, p]
+                            sum_b_0 += g_0 * entering[p]
+                            sum_b_1 += g_1 * entering[p]
+                            to_entering[p] += g_0 * b_0 + g_1 * b_1
+                            to_power += g_0 * h[i, n, p] + g_1 * h[i, n + 1, p]
+                            back[n, p] = g_0 * kept
+                            back[n + 1, p] = g_1 * kept
+                        to_b[head, t, n], to_b[head, t, n + 1] = sum_b_0, sum_b_1
+                        to_c[head, t, n], to_c[head, t, n + 1] = sum_c_0, sum_c_1
+                    for n in range(state - state % 2, state):
+                        sum_b_0 = sum_c_0 = _ZERO
+                        for p in range(width):
+                            g_0 = back[n, p] + to_y[p] * c_t[n]
+                            sum_c_0 += to_y[p] * h[i + 1, n, p]
+                            sum_b_0 += g_0 * entering[p]
+                            to_entering[p] += g_0 * b_t[n]
+                            to_power += g_0 * h[i, n, p]
+                            back[n, p] = g_0 * kept
+                        to_b[head, t, n], to_c[head, t, n] = sum_b_0, sum_c_0
+                    to_power *= kept
                     to_x_t = to_x.flat[t * to_x.stride + at : t * to_x.stride + at + width]
                     to_delta = to_power * a[head]
                     for p in range(width):
