@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,28 +27,25 @@ class NonFinite(ShapeError):
         """From 0, the first one that is not finite."""
 
 
-@dataclass(slots=True)
-class Watch:
-    """Sums of every layer, which NaN and infinity go through: on a GPU nothing waits for them before the end."""
+def is_finite(hidden: torch.Tensor) -> bool:
+    """Whether all of ``(T, H)`` is; by its sum first, which costs nothing next to a matmul.
 
-    offsets: Rows
-    sums: list[torch.Tensor] = field(default_factory=list)
+    It says the same of the states of all sequences with a token: what is in a state goes into an output, and NaN and
+    infinity stay in the residual to the end.
+    """
+    import torch
 
-    def saw(self, x: torch.Tensor, state: torch.Tensor) -> None:
-        """A layer's output ``(T, H)`` and its states ``(B, ...)``."""
-        self.sums.append(x.detach().sum() + state.detach().sum())
+    return bool(torch.isfinite(hidden.sum())) or bool(torch.isfinite(hidden).all())
 
-    def check(self, hidden: torch.Tensor, states: Sequence[torch.Tensor]) -> None:
-        """Raises :class:`NonFinite`; sums that overflow over finite values are no reason."""
-        import torch
 
-        sums = torch.stack([*self.sums, hidden.detach().sum()])
-        suspects = torch.nonzero(~torch.isfinite(sums)).flatten().tolist()
-        if not suspects:
-            return
-        rows = ~torch.isfinite(hidden.detach()).all(1).cpu().numpy()
-        per_state = [~torch.isfinite(state.detach()).flatten(1).all(1).cpu().numpy() for state in states]
-        bad = np.logical_or.reduce(per_state)
-        bad[np.searchsorted(self.offsets, np.flatnonzero(rows), side="right") - 1] = True
-        if bad.any():
-            raise NonFinite(int(suspects[0]), int(np.flatnonzero(bad)[0]))
+def first_row(hidden: torch.Tensor) -> int | None:
+    """The first row of ``(T, H)`` that is not finite; None if all are."""
+    import torch
+
+    rows = torch.nonzero(~torch.isfinite(hidden).all(1))
+    return int(rows[0]) if len(rows) else None
+
+
+def sequence_of(row: int, offsets: Rows) -> int:
+    """The sequence that the token ``row`` belongs to."""
+    return int(np.searchsorted(offsets, row, side="right") - 1)

@@ -29,7 +29,7 @@ import numpy as np
 from unabridged._extras import require
 from unabridged.contracts import Rows
 from unabridged.encoders.mamba.config import MambaConfig
-from unabridged.encoders.mamba.finite import Watch
+from unabridged.encoders.mamba.finite import NonFinite, first_row, is_finite, sequence_of
 from unabridged.encoders.mamba.initial import initial
 from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
 from unabridged.encoders.mamba.path import operations, scan_path
@@ -112,17 +112,30 @@ class MambaModel:
         before = self.state(len(offsets) - 1) if state is None else state
         if len(before) != len(offsets) - 1:
             raise ShapeError(f"The state is of {len(before)} sequences, and offsets of {len(offsets) - 1}.")
-        x = functional.embedding(ids, self.parameters["embeddings.weight"]).to(before.scan[0].dtype)
+        x = self._embedded(ids, before)
         conv, scan = [], []
-        watch = Watch(offsets)
         for layer in range(self.config.layers):
             x, tail, after = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets)
             conv.append(tail)
             scan.append(after)
-            watch.saw(x, after)
         hidden = self._norm(x, "norm_f.weight")
-        watch.check(hidden, scan)
+        if not is_finite(hidden.detach()):
+            raise self._blamed(ids, offsets, before)
         return hidden, State(tuple(conv), tuple(scan))
+
+    def _embedded(self, ids: torch.Tensor, state: State) -> torch.Tensor:
+        return functional.embedding(ids, self.parameters["embeddings.weight"]).to(state.scan[0].dtype)
+
+    def _blamed(self, ids: torch.Tensor, offsets: Rows, before: State) -> NonFinite:
+        """Goes the same way again and looks behind every layer."""
+        with torch.no_grad():
+            x = self._embedded(ids, before)
+            for layer in range(self.config.layers):
+                x, _, _ = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets)
+                if (row := first_row(x)) is not None:
+                    return NonFinite(layer, sequence_of(row, offsets))
+            row = first_row(self._norm(x, "norm_f.weight")) or 0
+            return NonFinite(self.config.layers, sequence_of(row, offsets))
 
     def _layer(
         self, layer: int, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
@@ -148,11 +161,7 @@ class MambaModel:
         step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj"), sizes, 1)
         step = functional.linear(step, own[f"{mixer}dt_proj.weight"])
         exact = state.dtype
-        weights = Scan1(
-            -torch.exp(own[f"{mixer}A_log"].to(exact)),
-            own[f"{mixer}D"].to(exact),
-            own[f"{mixer}dt_proj.bias"].to(exact),
-        )
+        weights = Scan1(self._a(mixer, exact), own[f"{mixer}D"].to(exact), own[f"{mixer}dt_proj.bias"].to(exact))
         y, state = self._operations.scan1(weights, Tokens(inner, step, b, c, gate), state, offsets)
         return self._added(x, y, f"{mixer}out_proj"), tail, state
 
@@ -168,7 +177,7 @@ class MambaModel:
         inner, b, c = torch.split(mixed, [config.inner, shared, shared], 1)
         exact = state.dtype
         weights = Scan2(
-            -torch.exp(own[f"{mixer}A_log"].to(exact)),
+            self._a(mixer, exact),
             own[f"{mixer}D"].to(exact),
             own[f"{mixer}dt_bias"].to(exact),
             config.time_step_limit,
@@ -177,6 +186,9 @@ class MambaModel:
         y, state = self._operations.scan2(weights, Tokens(inner, step, b, c, gate), state, offsets)
         y = self._operations.rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups)
         return self._added(x, y, f"{mixer}out_proj"), tail, state
+
+    def _a(self, mixer: str, exact: torch.dtype) -> torch.Tensor:
+        return -torch.exp(self.parameters[f"{mixer}A_log"].to(exact))
 
     def _conv(
         self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows
