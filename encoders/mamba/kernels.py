@@ -10,8 +10,8 @@ Numba and not a C++ extension: no compiler is needed where it runs, and it reach
 transformers takes 19 s.  Compiling takes 5 s per variant and 6 to 9 s for its gradients, once: the machine code is kept
 beside this file, or in the user's cache folder where that cannot be written.
 
-No ``prange``: kernels let the interpreter go, and :mod:`unabridged.encoders.mamba.threads` gives them to as many threads
-as torch uses; no thread count is set, so none has to be restored, and callers at the same time do no harm.  There is no
+No ``prange``: kernels let the interpreter go, and :mod:`unabridged.encoders.mamba.threads` gives them to as many
+threads as torch uses; no thread count is set, so none has to be restored, and several callers do no harm.  There is no
 vector ``exp`` in Numba without Intel's SVML: one of degree 6 is here.
 
 A matrix of tokens is a :class:`Matrix`, its memory from its first element on and the distance of its rows: a part of
