@@ -33,6 +33,7 @@ from unabridged.encoders.mamba.finite import NonFinite, first_row, is_finite, se
 from unabridged.encoders.mamba.initial import initial
 from unabridged.encoders.mamba.parts import Scan1, Scan2, Tokens
 from unabridged.encoders.mamba.path import operations, scan_path
+from unabridged.encoders.mamba.scratch import Scratch
 from unabridged.encoders.mamba.state import State
 from unabridged.errors import ShapeError
 
@@ -112,12 +113,16 @@ class MambaModel:
         before = self.state(len(offsets) - 1) if state is None else state
         if len(before) != len(offsets) - 1:
             raise ShapeError(f"The state is of {len(before)} sequences, and offsets of {len(offsets) - 1}.")
-        x = self._embedded(ids, before)
+        graph = torch.is_grad_enabled()
+        # Made before the activations: states that are made among them keep the heap from shrinking, by 25 MB a layer.
+        behind = None if graph else self.state(len(before))
+        scratch = Scratch(reused=not graph)
         conv, scan = [], []
+        x = self._embedded(ids, before)
         for layer in range(self.config.layers):
-            x, tail, after = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets)
-            conv.append(tail)
-            scan.append(after)
+            x, tail, after = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets, scratch)
+            conv.append(tail if behind is None else behind.conv[layer].copy_(tail))
+            scan.append(after if behind is None else behind.scan[layer].copy_(after))
         hidden = self._norm(x, "norm_f.weight")
         if not is_finite(hidden.detach()):
             raise self._blamed(ids, offsets, before)
@@ -131,48 +136,77 @@ class MambaModel:
         with torch.no_grad():
             x = self._embedded(ids, before)
             for layer in range(self.config.layers):
-                x, _, _ = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets)
+                x, _, _ = self._layer(layer, x, before.conv[layer], before.scan[layer], offsets, Scratch(reused=False))
                 if (row := first_row(x)) is not None:
                     return NonFinite(layer, sequence_of(row, offsets))
             row = first_row(self._norm(x, "norm_f.weight")) or 0
             return NonFinite(self.config.layers, sequence_of(row, offsets))
 
     def _layer(
-        self, layer: int, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+        self,
+        layer: int,
+        x: torch.Tensor,
+        tail: torch.Tensor,
+        state: torch.Tensor,
+        offsets: Rows,
+        scratch: Scratch,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         block = self._block1 if self.config.variant == 1 else self._block2
         if self.checkpoint and torch.is_grad_enabled():
             from torch.utils.checkpoint import checkpoint
 
             made: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = checkpoint(
-                block, f"layers.{layer}.", x, tail, state, offsets, use_reentrant=False, preserve_rng_state=False
+                block,
+                f"layers.{layer}.",
+                x,
+                tail,
+                state,
+                offsets,
+                scratch,
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             return made
-        return block(f"layers.{layer}.", x, tail, state, offsets)
+        return block(f"layers.{layer}.", x, tail, state, offsets, scratch)
 
     def _block1(
-        self, name: str, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+        self,
+        name: str,
+        x: torch.Tensor,
+        tail: torch.Tensor,
+        state: torch.Tensor,
+        offsets: Rows,
+        scratch: Scratch,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         config, own = self.config, self.parameters
         mixer = f"{name}mixer."
-        inner, gate = self._linear(self._norm(x, f"{name}norm.weight"), f"{mixer}in_proj").chunk(2, 1)
-        inner, tail = self._conv(mixer, inner, tail, offsets)
+        normed = self._norm(x, f"{name}norm.weight", scratch)
+        inner, gate = self._linear(normed, f"{mixer}in_proj", scratch).chunk(2, 1)
+        inner, tail = self._conv(mixer, inner, tail, offsets, scratch)
         sizes = [config.dt_rank, config.state, config.state]
-        step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj"), sizes, 1)
-        step = functional.linear(step, own[f"{mixer}dt_proj.weight"])
+        step, b, c = torch.split(self._linear(inner, f"{mixer}x_proj", scratch), sizes, 1)
+        step = self._multiplied(step, own[f"{mixer}dt_proj.weight"], "dt_proj", scratch)
         exact = state.dtype
         weights = Scan1(self._a(mixer, exact), own[f"{mixer}D"].to(exact), own[f"{mixer}dt_proj.bias"].to(exact))
-        y, state = self._operations.scan1(weights, Tokens(inner, step, b, c, gate), state, offsets)
-        return self._added(x, y, f"{mixer}out_proj"), tail, state
+        room = scratch.take("scan", inner, config.inner)
+        y, state = self._operations.scan1(weights, Tokens(inner, step, b, c, gate), state, offsets, room)
+        return self._added(x, y, f"{mixer}out_proj", scratch), tail, state
 
     def _block2(
-        self, name: str, x: torch.Tensor, tail: torch.Tensor, state: torch.Tensor, offsets: Rows
+        self,
+        name: str,
+        x: torch.Tensor,
+        tail: torch.Tensor,
+        state: torch.Tensor,
+        offsets: Rows,
+        scratch: Scratch,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         config, own = self.config, self.parameters
         mixer = f"{name}mixer."
-        projected = self._linear(self._norm(x, f"{name}norm.weight"), f"{mixer}in_proj")
+        normed = self._norm(x, f"{name}norm.weight", scratch)
+        projected = self._linear(normed, f"{mixer}in_proj", scratch)
         gate, mixed, step = torch.split(projected, [config.inner, config.convolved, config.heads], 1)
-        mixed, tail = self._conv(mixer, mixed, tail, offsets)
+        mixed, tail = self._conv(mixer, mixed, tail, offsets, scratch)
         shared = config.groups * config.state
         inner, b, c = torch.split(mixed, [config.inner, shared, shared], 1)
         exact = state.dtype
@@ -183,35 +217,47 @@ class MambaModel:
             config.time_step_limit,
             config.groups,
         )
-        y, state = self._operations.scan2(weights, Tokens(inner, step, b, c, gate), state, offsets)
-        y = self._operations.rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups)
-        return self._added(x, y, f"{mixer}out_proj"), tail, state
+        room = scratch.take("scan", inner, config.inner)
+        y, state = self._operations.scan2(weights, Tokens(inner, step, b, c, gate), state, offsets, room)
+        y = self._operations.rms_norm(y, own[f"{mixer}norm.weight"], config.eps, config.groups, room)
+        return self._added(x, y, f"{mixer}out_proj", scratch), tail, state
 
     def _a(self, mixer: str, exact: torch.dtype) -> torch.Tensor:
         return -torch.exp(self.parameters[f"{mixer}A_log"].to(exact))
 
     def _conv(
-        self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows
+        self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows, scratch: Scratch
     ) -> tuple[torch.Tensor, torch.Tensor]:
         own = self.parameters
+        room = scratch.take("conv", x, x.shape[1])
         return self._operations.conv_silu(
-            x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets
+            x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets, room
         )
 
-    def _linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return functional.linear(x, self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias"))
+    def _linear(self, x: torch.Tensor, name: str, scratch: Scratch) -> torch.Tensor:
+        made = self._multiplied(x, self.parameters[f"{name}.weight"], name.rpartition(".")[2], scratch)
+        bias = self.parameters.get(f"{name}.bias")
+        if bias is None:
+            return made
+        return made.add_(bias) if scratch.reused else made + bias
 
-    def _added(self, x: torch.Tensor, y: torch.Tensor, name: str) -> torch.Tensor:
-        """``x + linear(y)``; in one call where both have one type."""
+    @staticmethod
+    def _multiplied(x: torch.Tensor, weight: torch.Tensor, room: str, scratch: Scratch) -> torch.Tensor:
+        out = scratch.take(room, x, len(weight))
+        return functional.linear(x, weight) if out is None else torch.mm(x, weight.T, out=out)
+
+    def _added(self, x: torch.Tensor, y: torch.Tensor, name: str, scratch: Scratch) -> torch.Tensor:
+        """``x + linear(y)``; into ``x`` itself, which nobody else has, where no gradient is asked for."""
         weight, bias = self.parameters[f"{name}.weight"], self.parameters.get(f"{name}.bias")
         y = y.to(weight.dtype)
         if x.dtype != weight.dtype:
             return x + functional.linear(y, weight, bias)
-        total = torch.addmm(x, y, weight.T)
+        total = x.addmm_(y, weight.T) if scratch.reused else torch.addmm(x, y, weight.T)
         return total if bias is None else total + bias
 
-    def _norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        return self._operations.rms_norm(x, self.parameters[name], self.config.eps).to(self.kind)
+    def _norm(self, x: torch.Tensor, name: str, scratch: Scratch | None = None) -> torch.Tensor:
+        room = None if scratch is None else scratch.take("norm", x, x.shape[1])
+        return self._operations.rms_norm(x, self.parameters[name], self.config.eps, 1, room).to(self.kind)
 
 
 def _checked(offsets: Rows, tokens: int) -> Rows:

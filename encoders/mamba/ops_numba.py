@@ -48,13 +48,23 @@ def launch(kernel: Callable[..., None], offsets: Rows, per_sequence: int, *argum
         run(kernel, offsets, per_sequence, arguments, torch.get_num_threads())
 
 
+def room(x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+    """Float32 of the shape of ``x``: ``out``, if it can be that."""
+    return torch.empty(x.shape, dtype=torch.float32) if out is None or out.dtype != torch.float32 else out
+
+
 def blocks(channels: int) -> int:
     """Tasks of a sequence."""
     return -(-channels // kernels.WIDTH)
 
 
 def conv_silu(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, tail: torch.Tensor, offsets: Rows
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    tail: torch.Tensor,
+    offsets: Rows,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`unabridged.encoders.mamba.ops_torch.conv_silu`."""
     own = x.new_zeros(x.shape[1]) if bias is None else bias
@@ -63,25 +73,29 @@ def conv_silu(
 
         made: Made = Conv.apply(x, weight, own, tail, offsets)  # type: ignore[no-untyped-call]
         return made
-    out = torch.empty(x.shape, dtype=torch.float32)
+    out = room(x, out)
     weights = (array(weight.T), array(own))
     split(kernels.conv, len(x), offsets, weights, (matrix(x), matrix(out)), array(tail))
     return out.to(x.dtype), ops_torch.tails(x, tail, offsets)
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """As :func:`unabridged.encoders.mamba.ops_torch.rms_norm`."""
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         from unabridged.encoders.mamba.ops_backward import Norm
 
         made: torch.Tensor = Norm.apply(x, weight, eps, groups)  # type: ignore[no-untyped-call]
         return made
-    out = torch.empty(x.shape, dtype=torch.float32)
+    out = room(x, out)
     split(kernels.norm, len(x), (matrix(x), matrix(out)), array(weight), np.float32(eps), groups)
     return out
 
 
-def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan1(
+    weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`unabridged.encoders.mamba.ops_torch.scan1`."""
     given = (weights.a, weights.skip, weights.bias, *tokens, state)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
@@ -90,10 +104,12 @@ def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) ->
         made: Made = Scan1Function.apply(*given, offsets)  # type: ignore[no-untyped-call]
         return made
     nothing = np.zeros((0, state.shape[2], state.shape[1]), np.float32)
-    return forward1(given, offsets, (nothing, NO_ROWS, 1))
+    return forward1(given, offsets, (nothing, NO_ROWS, 1), out)
 
 
-def scan2(weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan2(
+    weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`unabridged.encoders.mamba.ops_torch.scan2`."""
     given = (weights.a, weights.skip, weights.bias, *tokens, state)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
@@ -102,13 +118,15 @@ def scan2(weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows) ->
         made: Made = Scan2Function.apply(*given, offsets, weights.limit)  # type: ignore[no-untyped-call]
         return made
     nothing = np.zeros((0, state.shape[1], state.shape[3], state.shape[2]), np.float32)
-    return forward2(given, weights.limit, offsets, (nothing, NO_ROWS, 1))
+    return forward2(given, weights.limit, offsets, (nothing, NO_ROWS, 1), out)
 
 
-def forward1(given: Given, offsets: Rows, saved: Saved) -> tuple[torch.Tensor, torch.Tensor]:
+def forward1(
+    given: Given, offsets: Rows, saved: Saved, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Of a, skip, bias, x, step, b, c, gate and states; ``saved`` is filled with states, if it has rows."""
     a, skip, bias, x, *others, state = given
-    out = torch.empty(x.shape, dtype=torch.float32)
+    out = room(x, out)
     after = torch.empty(state.shape, dtype=torch.float32)
     launch(
         kernels.scan1,
@@ -122,11 +140,11 @@ def forward1(given: Given, offsets: Rows, saved: Saved) -> tuple[torch.Tensor, t
 
 
 def forward2(
-    given: Given, limit: tuple[float, float], offsets: Rows, saved: Saved
+    given: Given, limit: tuple[float, float], offsets: Rows, saved: Saved, out: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`forward1`, for Mamba-2."""
     a, skip, bias, x, *others, state = given
-    out = torch.empty(x.shape, dtype=torch.float32)
+    out = room(x, out)
     after = torch.empty(state.shape, dtype=torch.float32)
     launch(
         kernels.scan2,

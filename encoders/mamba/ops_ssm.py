@@ -37,7 +37,9 @@ CHUNK = 256
 """Of the kernels of Mamba-2, as published."""
 
 
-def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan1(
+    weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`unabridged.encoders.mamba.ops_torch.scan1`; the states have no gradient."""
     if not len(tokens.x) or (torch.is_grad_enabled() and state.requires_grad):
         return ops_torch.scan1(weights, tokens, state, offsets)
@@ -56,7 +58,9 @@ def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) ->
     return _packed((y * functional.silu(gate)).transpose(1, 2), rows).to(tokens.x.dtype), after
 
 
-def scan2(weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan2(
+    weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As :func:`unabridged.encoders.mamba.ops_torch.scan2`."""
     if not len(tokens.x):
         return ops_torch.scan2(weights, tokens, state, offsets)

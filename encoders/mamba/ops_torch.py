@@ -35,7 +35,12 @@ CHUNK_FLOATS = 1 << 23
 
 
 def conv_silu(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, tail: torch.Tensor, offsets: Rows
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    tail: torch.Tensor,
+    offsets: Rows,
+    out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``silu(bias + sum_k weight[:, k] x[t - K + 1 + k])`` ``(T, C)``, and the new tail.
 
@@ -74,7 +79,9 @@ def _with_tails(x: torch.Tensor, tail: torch.Tensor) -> torch.Tensor:
     return torch.cat((x, tail.to(x.dtype).transpose(1, 2).reshape(-1, x.shape[1])))
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+def rms_norm(
+    x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1, out: torch.Tensor | None = None
+) -> torch.Tensor:
     """``weight x / sqrt(mean(x^2) + eps)`` of ``(T, C)``, the mean over each of ``groups`` runs of channels.
 
     At least float32, inside and behind.
@@ -89,7 +96,9 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1)
     return scaled
 
 
-def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan1(
+    weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)`` of Mamba-1, and the states ``(B, I, N)``."""
     x, step, b, c, gate = (tensor.to(state.dtype) for tensor in tokens)
     step = functional.softplus(step + weights.bias)
@@ -98,7 +107,9 @@ def scan1(weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows) ->
     return ((y + weights.skip * x) * functional.silu(gate)).to(tokens.x.dtype), after
 
 
-def scan2(weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def scan2(
+    weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)`` of Mamba-2, and the states."""
     x, step, b, c, gate = (tensor.to(state.dtype) for tensor in tokens)
     heads, width, size = state.shape[1:]

@@ -58,22 +58,33 @@ class Scan2:
 
 
 class Operations(Protocol):
-    """A path: a module with these functions.  States are returned anew, and never written into."""
+    """A path: a module with these functions.  States are returned anew, and never written into.
+
+    ``out`` is memory that the result may be written into, where it is of the right type and no gradient is asked for.
+    """
 
     def conv_silu(
-        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, tail: torch.Tensor, offsets: Rows
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        tail: torch.Tensor,
+        offsets: Rows,
+        out: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The causal convolution, and the tails behind every sequence."""
 
-    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1) -> torch.Tensor:
+    def rms_norm(
+        self, x: torch.Tensor, weight: torch.Tensor, eps: float, groups: int = 1, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """``weight x / sqrt(mean(x^2) + eps)`` ``(T, C)``, the mean over each of ``groups`` runs of channels."""
 
     def scan1(
-        self, weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows
+        self, weights: Scan1, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``(scan(x, softplus(step + bias)) + skip x) silu(gate)`` ``(T, I)``, and the states ``(B, I, N)``."""
 
     def scan2(
-        self, weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows
+        self, weights: Scan2, tokens: Tokens, state: torch.Tensor, offsets: Rows, out: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The same with one ``a`` per head ``(T, I)``, and the states ``(B, J, P, N)``."""
