@@ -5,9 +5,9 @@ one sequence and one head (Mamba-2), time runs inside it, and the innermost loop
 SIMD instructions.  What stands between two matmuls of a layer is one pass: time step, recurrence, skip, gate.  Loops
 are nested as deep as the arithmetic is: a call per token would cost more than a token (hence ``noqa: C901``).
 
-Numba and not a C++ extension: no compiler is needed where it runs, and it reaches what was asked of either.  Measured
-(``benchmarks/bench_mamba.py``, mamba-130m, 2,048 tokens, two AVX2 cores): 3.3 s, of which 2.3 s are the matmuls, where
-transformers takes 19 s.  Compiling takes 5 s per variant and 6 to 9 s for its gradients, once: the machine code is kept
+Numba and not a C++ extension: no compiler is needed where it runs.  Measured (``benchmarks/results/mamba_cpu.md``,
+mamba-130m, 2,048 tokens, two AVX2 cores): 3.6 s, of which 2.0 s are the matmuls, where transformers takes 17.7 s; a C++
+extension was not timed against it.  Compiling takes 5 s per variant and 6 to 9 s for its gradients, once: the machine code is kept
 beside this file, or in the user's cache folder where that cannot be written.
 
 No ``prange``: kernels let the interpreter go, and :mod:`unabridged.encoders.mamba.threads` gives them to as many
