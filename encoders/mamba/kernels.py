@@ -7,8 +7,8 @@ are nested as deep as the arithmetic is: a call per token would cost more than a
 
 Numba and not a C++ extension: no compiler is needed where it runs.  Measured (``benchmarks/results/mamba_cpu.md``,
 mamba-130m, 2,048 tokens, two AVX2 cores): 3.6 s, of which 2.0 s are the matmuls, where transformers takes 17.7 s; a C++
-extension was not timed against it.  Compiling takes 5 s per variant and 6 to 9 s for its gradients, once: the machine code is kept
-beside this file, or in the user's cache folder where that cannot be written.
+extension was not timed against it.  Compiling takes 5 s per variant and 6 to 9 s for its gradients, once: the machine
+code is kept beside this file, or in the user's cache folder where that cannot be written.
 
 No ``prange``: kernels let the interpreter go, and :mod:`unabridged.encoders.mamba.threads` gives them to as many
 threads as torch uses; no thread count is set, so none has to be restored, and several callers do no harm.  There is no
