@@ -1,8 +1,8 @@
 """Document scores from segment scores, and fusion of ranked lists, as pure functions of arrays.
 
 A candidate document comes with the exact scores of *all* its segments.  The defaults were chosen by measurement:
-the forms on nine sets of long and of short documents (``benchmarks/results/document_score.md``), their numbers on five
-whole sets and checked on others (``docs/results.md`` has the former numbers as a system of its own).
+the forms on nine sets of long and of short documents (``benchmarks/results/document_score.md``), their numbers on eight
+whole sets and checked on two others (``docs/results.md`` has fixed weights as a system of its own).
 
 *   ``auto`` is ``combined`` where the index keeps document vectors, ``discounted`` where it does not.
 *   ``combined``: alpha times the best segment plus the rest times the whole document, and of that mixture
@@ -206,7 +206,8 @@ def lead_of_first(scores: Floats) -> float:
     n = len(scores)
     if n < 3:
         return 0.0
-    return float(within_range(scores)[:2] @ (1.0, -1.0)) * (n - 2) / (n - 1)
+    first, second, last = (float(scores[place]) for place in (0, 1, -1))
+    return (first - second) / (first - last) * (n - 2) / (n - 1) if first > last else 0.0
 
 
 def _adapted(weights: Sequence[float], lists: Sequence[Floats], floor: float) -> tuple[float, ...]:
