@@ -13,13 +13,9 @@ a set from, so a model that was trained on these pairs has not seen what it is m
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import io
 import json
 import re
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -33,7 +29,7 @@ from unabridged.errors import UsageError
 from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled
 from unabridged.eval.local_sets.markup import Heading, one_line, read_html
 from unabridged.eval.local_sets.packages import debian, npm, wheel
-from unabridged.eval.local_sets.pythonsource import first_paragraph, without_docstring
+from unabridged.eval.local_sets.pythonsource import documented, parsed
 from unabridged.eval.sets import write_beir
 from unabridged.files import check_free, write_atomic
 
@@ -173,30 +169,21 @@ def _functions(requirement: str) -> Callable[[Path], tuple[str, Found]]:
     """First paragraphs of docstrings and the functions and classes without them."""
 
     def read(packages: Path) -> tuple[str, Found]:
-        return requirement.partition("==")[2], _documented(wheel(requirement, packages))
+        return requirement.partition("==")[2], _documented(wheel(requirement, packages, _is_code))
 
     return read
 
 
-def _documented(data: bytes) -> Found:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".py") and "/tests/" not in name)
-        for name in names:
-            source = archive.read(name).decode(errors="replace")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    tree = ast.parse(source)
-            except SyntaxError:
-                continue
-            lines = source.splitlines()
-            for node in ast.walk(tree):
-                if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                    continue
-                asked = first_paragraph(ast.get_docstring(node) or "")
-                body = without_docstring(lines, node) if len(asked.split()) > 2 else ""
-                if len(body.splitlines()) > 3:
-                    yield asked, body
+def _is_code(name: str) -> bool:
+    return name.endswith(".py") and "/tests/" not in name
+
+
+def _documented(files: Mapping[str, bytes]) -> Found:
+    for data in files.values():
+        source = data.decode(errors="replace")
+        tree = parsed(source)
+        if tree is not None:
+            yield from ((asked, text) for _, asked, text in documented(source, tree))
 
 
 def _speeches(requirement: str) -> Callable[[Path], tuple[str, Found]]:

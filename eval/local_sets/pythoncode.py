@@ -6,7 +6,13 @@ import ast
 from pathlib import Path
 
 from unabridged.eval.local_sets.draft import LocalSet
-from unabridged.eval.local_sets.pythonsource import first_paragraph, library_draft, sources, without_docstring
+from unabridged.eval.local_sets.pythonsource import (
+    documented,
+    first_paragraph,
+    library_draft,
+    sources,
+    without_docstring,
+)
 
 
 def stdlibmod(packages: Path) -> LocalSet:
@@ -29,13 +35,8 @@ def stdlibcode(packages: Path) -> LocalSet:
     draft = library_draft("stdlibcode")
     seen: set[str] = set()
     for name, source, tree in sources():
-        lines = source.splitlines()
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("__"):
-                continue
-            query = first_paragraph(ast.get_docstring(node) or "")
-            text = without_docstring(lines, node) if query else ""
-            if len(query.split()) < 3 or len(text.splitlines()) < 4 or query in seen or text in seen:
+        for node, query, text in documented(source, tree):
+            if isinstance(node, ast.ClassDef) or node.name.startswith("__") or query in seen or text in seen:
                 continue
             seen |= {query, text}
             key = f"{name}:{node.lineno}"

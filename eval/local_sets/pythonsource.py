@@ -9,9 +9,11 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from unabridged.eval.local_sets.draft import Draft
 
+Defined: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _SKIP = {
     *("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__", "turtledemo"),
     "encodings",
@@ -31,13 +33,34 @@ def sources() -> Iterator[tuple[str, str, ast.Module]]:
         if not _SKIP.isdisjoint(inside.parts):
             continue
         source = path.read_text(encoding="utf-8", errors="replace")
-        try:
-            with warnings.catch_warnings():  # made errors, those about old spellings would decide what is in the set
-                warnings.simplefilter("ignore")
-                tree = ast.parse(source)
-        except SyntaxError:
+        tree = parsed(source)
+        if tree is not None:
+            yield inside.as_posix(), source, tree
+
+
+def parsed(source: str) -> ast.Module | None:
+    """The tree of a module; None if this Python cannot parse it."""
+    try:
+        with warnings.catch_warnings():  # made errors, those about old spellings would decide what is in the set
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except SyntaxError:
+        return None
+
+
+def documented(source: str, tree: ast.Module) -> Iterator[tuple[Defined, str, str]]:
+    """Functions and classes whose docstring says something, with its first paragraph and the source without it.
+
+    Of three words and of four lines of source at least.
+    """
+    lines = source.splitlines()
+    for node in ast.walk(tree):
+        if not isinstance(node, Defined):
             continue
-        yield inside.as_posix(), source, tree
+        asked = first_paragraph(ast.get_docstring(node) or "")
+        text = without_docstring(lines, node) if len(asked.split()) >= 3 else ""
+        if len(text.splitlines()) >= 4:
+            yield node, asked, text
 
 
 def first_paragraph(docstring: str) -> str:
@@ -45,9 +68,7 @@ def first_paragraph(docstring: str) -> str:
     return " ".join(re.split(r"\n\s*\n", docstring.strip())[0].split())
 
 
-def without_docstring(
-    lines: list[str], node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-) -> str:
+def without_docstring(lines: list[str], node: ast.Module | Defined) -> str:
     """The source lines of ``node``, which has a docstring, without it."""
     first = getattr(node, "lineno", 1) - 1
     last = getattr(node, "end_lineno", None) or len(lines)

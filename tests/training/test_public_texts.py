@@ -1,6 +1,5 @@
 """Training pairs from packages: what asks for what, and that nothing measured is among it."""
 
-import io
 import json
 import re
 import zipfile
@@ -11,7 +10,8 @@ from typer.testing import CliRunner
 
 from unabridged.apps.cli import app
 from unabridged.eval import local_sets
-from unabridged.training.public_texts import ORIGINS, _documented, _headings, _passages
+from unabridged.eval.local_sets.packages import wheel
+from unabridged.training.public_texts import ORIGINS, _documented, _headings, _is_code, _passages
 
 BODY = "word " * 30
 
@@ -34,14 +34,13 @@ def test_a_heading_asks_for_the_text_below_it_and_a_short_one_says_what_it_is_pa
     assert "big word" in found["All about the cache"]
 
 
-def test_a_docstring_asks_for_its_function_without_the_docstring():
+def test_a_docstring_asks_for_its_function_without_the_docstring(tmp_path):
     source = 'def add(a, b):\n    """Add two numbers exactly."""\n    c = a + b\n    d = c\n    return d\n'
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        archive.writestr("p/m.py", source)
-        archive.writestr("p/tests/t.py", source)
-        archive.writestr("p/broken.py", "def (")
-    assert list(_documented(data.getvalue())) == [
+    archive = {"p/m.py": source, "p/tests/t.py": source, "p/broken.py": "def (", "p/readme.txt": source}
+    with zipfile.ZipFile(tmp_path / "p-1-py3-none-any.whl", "w") as file:
+        for name, text in archive.items():
+            file.writestr(name, text)
+    assert list(_documented(wheel("p==1", tmp_path, _is_code))) == [
         ("Add two numbers exactly.", "def add(a, b):\n    c = a + b\n    d = c\n    return d")
     ]
 
