@@ -27,11 +27,11 @@ from unabridged.contracts import JSON
 from unabridged.encoders._extension_file import SavedExtension, write_extension
 from unabridged.encoders._hf import POOLING_FLAGS, POOLING_NAMES, TOKENIZER_FILES, ModelFolder, weight_files
 from unabridged.encoders.extension import Extension
+from unabridged.encoders.prompts import DOCUMENT_NAMES, QUERY_NAMES
 from unabridged.files import check_free, disk_errors
 
 MODULE = "unabridged.encoders.st.ExtendedTransformer"
 """The class that sentence-transformers loads for an extended encoder; it computes the whole chain."""
-DOCUMENT_NAMES = ("document", "passage", "corpus")
 
 _MODELS = "sentence_transformers.models"
 
@@ -67,7 +67,7 @@ class Export:
         _write(path / "config_sentence_transformers.json", self._prompts())
 
     def _prompts(self) -> JSON:
-        kept = {name: text for name, text in self.folder.prompts.items() if name not in ("query", *DOCUMENT_NAMES)}
+        kept = {name: text for name, text in self.folder.prompts.items() if name not in (*QUERY_NAMES, *DOCUMENT_NAMES)}
         prompts = {**kept, "query": self.query_prompt, "document": self.document_prompt}
         default = self.folder.default_prompt
         if default and default not in prompts.values():

@@ -9,6 +9,7 @@ from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.extension import NO_EXTENSION, Extension, Method, Plan, check_most
 from unabridged.encoders.late import LateChunking, check_poolings
+from unabridged.encoders.prompts import Prompts
 from unabridged.encoders.windows import WINDOWS_VERSION
 from unabridged.errors import UsageError
 
@@ -48,8 +49,7 @@ class Choices:
     asked: Settings
     window: int
     dim: int
-    query_prompt: str
-    document_prompt: str
+    prompts: Prompts
     piece: int | None
     """g of landmark pooling; None: another pooling."""
     late: LateChunking | None
@@ -71,9 +71,8 @@ class Choices:
             plan,
             settings,
             window,
-            _dim(folder, settings.truncate_dim),
-            _prompt(settings.query_prompt, folder.prompts, "query"),
-            _prompt(settings.document_prompt, folder.prompts, "document", "passage", "corpus"),
+            check_dim(folder.dim, settings.truncate_dim, folder.source),
+            Prompts.of(folder.prompts, settings.query_prompt, settings.document_prompt),
             _piece(folder, settings.landmark_tokens),
             _late(folder, plan, settings, window),
         )
@@ -85,7 +84,7 @@ class Choices:
         the fingerprint that their indexes know.
         """
         folder, asked = self.folder, self.asked
-        prompts = {"query": self.query_prompt, "document": self.document_prompt}
+        prompts = self.prompts._asdict()
         pooling = "+".join(folder.pooling)
         extension = {} if self.plan.is_none else {"extension": dict(self.plan.facts)}
         kept = {} if asked.extension.is_none and folder.saved is None else {"extension": asked.extension.as_json()}
@@ -147,17 +146,13 @@ def _extended_window(plan: Plan, asked: int | None) -> int:
     return plan.target if asked is None else asked
 
 
-def _dim(folder: ModelFolder, truncate: int | None) -> int:
+def check_dim(width: int, truncate: int | None, source: str) -> int:
+    """The width of vectors of ``source`` that are cut to ``truncate`` components, if it is not None."""
     if truncate is None:
-        return folder.dim
-    if not 1 <= truncate <= folder.dim:
-        raise UsageError(f"truncate_dim must be from 1 to {folder.dim}, the width of {folder.source}; got {truncate}.")
+        return width
+    if not 1 <= truncate <= width:
+        raise UsageError(f"truncate_dim must be from 1 to {width}, the width of {source}; got {truncate}.")
     return truncate
-
-
-def _prompt(asked: str | None, saved: Mapping[str, str], *names: str) -> str:
-    """The prompt that was asked for, or the folder's first of ``names``, or none."""
-    return asked if asked is not None else next((saved[name] for name in names if name in saved), "")
 
 
 def _piece(folder: ModelFolder, asked: int | None) -> int | None:

@@ -50,6 +50,7 @@ class TransformerEncoder:
         self.tokenizer = Tokenizer(folder)
         self.plan = chosen.plan
         self._chosen = chosen
+        self._prompts = chosen.prompts
         self._runner = Runner(backends, chosen.asked.batch_tokens)
         self._queries = Passes(
             folder, self.tokenizer, self._runner, chosen.plan, chosen.window, chosen.asked.overlap, chosen.piece
@@ -79,11 +80,11 @@ class TransformerEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text as a document ``(B,)`` int64: specials and prompt excluded."""
-        return self.tokenizer.count(texts, self._chosen.document_prompt)
+        return self.tokenizer.count(texts, self._prompts.document)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """``(B, D)`` float32 with the query prompt.  A query over the window is read whole: the mean of its windows."""
-        return self._whole(self._queries, texts, self._chosen.query_prompt)
+        return self._whole(self._queries, texts, self._prompts.query)
 
     def encode_documents(
         self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
@@ -98,7 +99,7 @@ class TransformerEncoder:
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
-        found = self._documents.run(distinct, self._chosen.document_prompt, overflow)
+        found = self._documents.run(distinct, self._prompts.document, overflow)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
         return encoded(
             found.reading,
@@ -121,7 +122,11 @@ class TransformerEncoder:
         the window is read whole, unless ``overflow`` says otherwise.
         """
         if prompt is None:
-            prompt = self.folder.default_prompt if prompt_name is None else self._named(prompt_name)
+            prompt = (
+                self.folder.default_prompt
+                if prompt_name is None
+                else self._prompts.named(prompt_name, self.folder.prompts)
+            )
         return self._verb(self._queries, sentences, prompt, overflow)
 
     def save(self, folder: str | Path) -> Path:
@@ -140,15 +145,15 @@ class TransformerEncoder:
         chosen = self._chosen
         folder = self.folder if chosen.piece is None else replace(self.folder, landmark_tokens=chosen.piece)
         target = self.plan.target if self.plan.method is not None else None
-        return Export(folder, self.settings.extension, self.window, target, chosen.query_prompt, chosen.document_prompt)
+        return Export(folder, self.settings.extension, self.window, target, *chosen.prompts)
 
     def encode_query(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""
-        return self._verb(self._queries, sentences, self._chosen.query_prompt)
+        return self._verb(self._queries, sentences, self._prompts.query)
 
     def encode_document(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the document prompt; whole texts."""
-        return self._verb(self._documents, sentences, self._chosen.document_prompt)
+        return self._verb(self._documents, sentences, self._prompts.document)
 
     def _verb(
         self,
@@ -161,13 +166,6 @@ class TransformerEncoder:
             single: Floats = self._whole(passes, [sentences], prompt, policy)[0]
             return single
         return self._whole(passes, sentences, prompt, policy)
-
-    def _named(self, name: str) -> str:
-        own = {"query": self._chosen.query_prompt, "document": self._chosen.document_prompt}
-        known = {**self.folder.prompts, **own}
-        if name not in known:
-            raise UsageError(f"There is no prompt called {name!r}; the folder has {sorted(known)}.")
-        return known[name]
 
     def _whole(
         self, passes: Passes, texts: Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE

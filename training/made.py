@@ -19,8 +19,6 @@ from typing import Protocol
 import numpy as np
 
 from unabridged.contracts import JSON
-from unabridged.encoders._hf import ModelFolder
-from unabridged.encoders.export import DOCUMENT_NAMES
 from unabridged.files import check_free, disk_errors
 from unabridged.progress import Listener
 from unabridged.training.loop import Checkpoint, Schedule, Task, fit
@@ -97,12 +95,3 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
 def digest(pieces: Pieces) -> str:
     """SHA-256 of the texts and of how they are cut."""
     return hashlib.sha256(pieces.ids.tobytes() + pieces.offsets.tobytes()).hexdigest()
-
-
-def prompts_of(folder: ModelFolder) -> tuple[str, str]:
-    """The folder's prompts for queries and for documents, empty where it has none."""
-    query, document = (
-        next((folder.prompts[name] for name in names if name in folder.prompts), "")
-        for names in (("query",), DOCUMENT_NAMES)
-    )
-    return query, document

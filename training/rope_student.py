@@ -34,9 +34,9 @@ from unabridged.encoders._torch import quiet
 from unabridged.encoders.export import Export
 from unabridged.encoders.extension import NO_EXTENSION
 from unabridged.encoders.pooling import pool
+from unabridged.encoders.prompts import Prompts
 from unabridged.errors import UsageError
 from unabridged.training.losses import cosine_distance, info_nce
-from unabridged.training.made import prompts_of
 from unabridged.training.texts import Pieces, check_draws, cut
 
 if TYPE_CHECKING:
@@ -208,4 +208,4 @@ class StudentTask:
         folder = replace(teacher, path=own.path, source=own.source, config=own.config, stated_window=None)
         made = work / "folder"
         made.mkdir()
-        Export(folder, NO_EXTENSION, self._student.tokens, None, *prompts_of(teacher)).write(made)
+        Export(folder, NO_EXTENSION, self._student.tokens, None, *Prompts.of(teacher.prompts)).write(made)

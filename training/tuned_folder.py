@@ -12,7 +12,7 @@ from unabridged.encoders._hf import ModelFolder, read_folder, weight_files
 from unabridged.encoders.export import Export
 from unabridged.encoders.extension import Extension
 from unabridged.encoders.methods import Method
-from unabridged.training.made import prompts_of
+from unabridged.encoders.prompts import Prompts
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +32,7 @@ def write_tuned(folder: ModelFolder, matrix: Floats, scale: int, made: Path) -> 
     target = scale * original
     extension = Extension(Method.PI, target, original_tokens=original, rows_per_position=scale)
     made.mkdir(parents=True)
-    Export(folder, extension, target, target, *prompts_of(folder)).write(made)
+    Export(folder, extension, target, target, *Prompts.of(folder.prompts)).write(made)
     _replace_matrix(folder, made, matrix)
     config = {**read_json(made / "config.json"), "max_position_embeddings": len(matrix)}
     (made / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -63,6 +63,7 @@ class MambaEncoder:
         self.words = words or folder
         self.tokenizer = Tokenizer(self.words)
         self._chosen = Choices.of(folder, asked)
+        self._prompts = self._chosen.prompts
         self._models = [Placed(folder, device, asked.precision, asked.batch_tokens) for device in devices]
         # What can be known to be wrong is known at once, and not with the first vector.
         self._eos = eos_token(self.words)
@@ -109,11 +110,11 @@ class MambaEncoder:
 
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text as a document ``(B,)`` int64: closing token and prompt excluded."""
-        return count(self.tokenizer, texts, self._chosen.document_prompt)
+        return count(self.tokenizer, texts, self._prompts.document)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """``(B, D)`` float32 with the query prompt; each is read whole."""
-        return self._whole(texts, self._chosen.query_prompt)
+        return self._whole(texts, self._prompts.query)
 
     def encode_documents(
         self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
@@ -132,7 +133,7 @@ class MambaEncoder:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
-        work = self._read(distinct, self._chosen.document_prompt, overflow)
+        work = self._read(distinct, self._prompts.document, overflow)
         raw = self._run(work, segments=segments)
         return encoded(
             work.reading,
@@ -155,16 +156,20 @@ class MambaEncoder:
         whole, unless ``overflow`` says otherwise.
         """
         if prompt is None:
-            prompt = self.folder.default_prompt if prompt_name is None else self._named(prompt_name)
+            prompt = (
+                self.folder.default_prompt
+                if prompt_name is None
+                else self._prompts.named(prompt_name, self.folder.prompts)
+            )
         return self._verb(sentences, prompt, overflow)
 
     def encode_query(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""
-        return self._verb(sentences, self._chosen.query_prompt)
+        return self._verb(sentences, self._prompts.query)
 
     def encode_document(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the document prompt; whole texts."""
-        return self._verb(sentences, self._chosen.document_prompt)
+        return self._verb(sentences, self._prompts.document)
 
     def save(self, folder: str | Path) -> Path:
         """Writes a model folder that loads again here, by the same fingerprint; precision and overlap are not saved.
@@ -187,13 +192,6 @@ class MambaEncoder:
             single: Floats = self._whole([sentences], prompt, policy)[0]
             return single
         return self._whole(sentences, prompt, policy)
-
-    def _named(self, name: str) -> str:
-        own = {"query": self._chosen.query_prompt, "document": self._chosen.document_prompt}
-        known = {**self.folder.prompts, **own}
-        if name not in known:
-            raise UsageError(f"There is no prompt called {name!r}; the folder has {sorted(known)}.")
-        return known[name]
 
     def _whole(self, texts: Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE) -> Floats:
         """One vector per text."""

@@ -41,7 +41,7 @@ class MambaExport:
         """Writes all files into the folder ``path``, which is there."""
         chosen = self.chosen
         folder = replace(chosen.folder, normalize=chosen.normalize)
-        plain = Export(folder, NO_EXTENSION, chosen.saved.max_tokens, None, chosen.query_prompt, chosen.document_prompt)
+        plain = Export(folder, NO_EXTENSION, chosen.saved.max_tokens, None, *chosen.prompts)
         plain.write(path)
         for name in TOKENIZER_FILES:
             if (self.words.path / name).is_file():

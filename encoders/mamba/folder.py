@@ -107,13 +107,23 @@ def eos_token(folder: ModelFolder) -> str:
     config.json is not asked: transformers writes an ``eos_token_id`` of 0 there for models that have none.
     :class:`ValidationError` if there is none.
     """
+    token = named_token(folder, "eos_token")
+    if token is None:
+        raise ValidationError(
+            f"The tokenizer of {folder.path} names no end-of-sequence token, and a Mamba's vector is read behind it. "
+            'Add "eos_token": "<|endoftext|>", or what the model was trained with, to tokenizer_config.json.'
+        )
+    return token
+
+
+def named_token(folder: ModelFolder, *keys: str) -> str | None:
+    """The first of the special tokens ``keys`` that the tokenizer's configuration names; None if it names none."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         path = folder.path / name
-        found = read_json(path).get("eos_token") if path.is_file() else None
-        token = found.get("content") if isinstance(found, Mapping) else found
-        if isinstance(token, str) and token:
-            return token
-    raise ValidationError(
-        f"The tokenizer of {folder.path} names no end-of-sequence token, and a Mamba's vector is read behind it. Add "
-        '"eos_token": "<|endoftext|>", or what the model was trained with, to tokenizer_config.json.'
-    )
+        content = read_json(path) if path.is_file() else {}
+        for key in keys:
+            found = content.get(key)
+            token = found.get("content") if isinstance(found, Mapping) else found
+            if isinstance(token, str) and token:
+                return token
+    return None

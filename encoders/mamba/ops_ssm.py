@@ -43,7 +43,7 @@ def scan1(
     """As :func:`unabridged.encoders.mamba.ops_torch.scan1`; the states have no gradient."""
     if not len(tokens.x) or (torch.is_grad_enabled() and state.requires_grad):
         return ops_torch.scan1(weights, tokens, state, offsets)
-    kernels = require("mamba_ssm.ops.selective_scan_interface", extra="mamba", purpose="kernels of Mamba on a GPU")
+    kernels = require("mamba_ssm.ops.selective_scan_interface", extra="mamba-cuda", purpose="kernels of Mamba on a GPU")
     rows = _rows(offsets, tokens.x.device)
     step = functional.softplus(tokens.step.float() + weights.bias)
     x, step, b, c, gate = (
@@ -64,7 +64,7 @@ def scan2(
     """As :func:`unabridged.encoders.mamba.ops_torch.scan2`."""
     if not len(tokens.x):
         return ops_torch.scan2(weights, tokens, state, offsets)
-    kernels = require("mamba_ssm.ops.triton.ssd_combined", extra="mamba", purpose="kernels of Mamba on a GPU")
+    kernels = require("mamba_ssm.ops.triton.ssd_combined", extra="mamba-cuda", purpose="kernels of Mamba on a GPU")
     rows = _rows(offsets, tokens.x.device)
     heads, width, size = state.shape[1:]
     step = functional.softplus(tokens.step.float() + weights.bias).clamp(*weights.limit)

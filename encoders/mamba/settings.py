@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.extension import check_most
 from unabridged.encoders.mamba.folder import POOLINGS, Saved
+from unabridged.encoders.prompts import Prompts
+from unabridged.encoders.settings import check_dim
 from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
 from unabridged.errors import UsageError, ValidationError
 
@@ -44,8 +45,7 @@ class Choices:
     """As :meth:`MambaEncoder.save` writes it."""
     overlap: int
     normalize: bool
-    query_prompt: str
-    document_prompt: str
+    prompts: Prompts
     precision: str
 
     @classmethod
@@ -63,11 +63,7 @@ class Choices:
             max_tokens=saved.max_tokens if settings.max_tokens is None else settings.max_tokens,
             truncate_dim=saved.truncate_dim if settings.truncate_dim is None else settings.truncate_dim,
         )
-        if saved.truncate_dim is not None and not 1 <= saved.truncate_dim <= folder.hidden:
-            raise UsageError(
-                f"truncate_dim must be from 1 to {folder.hidden}, the width of {folder.source}; "
-                f"got {saved.truncate_dim}."
-            )
+        check_dim(folder.hidden, saved.truncate_dim, folder.source)
         check_overlap(saved.max_tokens, settings.overlap)
         if saved.carry and settings.overlap:
             raise UsageError(
@@ -79,8 +75,7 @@ class Choices:
             saved,
             settings.overlap,
             folder.normalize if settings.normalize is None else settings.normalize,
-            _prompt(settings.query_prompt, folder.prompts, "query"),
-            _prompt(settings.document_prompt, folder.prompts, "document", "passage", "corpus"),
+            Prompts.of(folder.prompts, settings.query_prompt, settings.document_prompt),
             settings.precision,
         )
 
@@ -92,12 +87,12 @@ class Choices:
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self.folder.hidden if self.saved.truncate_dim is None else self.saved.truncate_dim
+        return check_dim(self.folder.hidden, self.saved.truncate_dim, self.folder.source)
 
     def facts(self, tokenizer: ModelFolder, closing: list[int]) -> dict[str, JSON]:
         """What changes a vector, for the passport; kernels and devices change it by rounding only."""
         folder, saved = self.folder, self.saved
-        prompts = {"query": self.query_prompt, "document": self.document_prompt}
+        prompts = self.prompts._asdict()
         chosen = {
             "precision": self.precision,
             "max_tokens": saved.max_tokens,
@@ -105,8 +100,8 @@ class Choices:
             "overlap": self.overlap,
             "pooling": self.pooling,
             "normalize": self.normalize,
-            "query_prompt": self.query_prompt,
-            "document_prompt": self.document_prompt,
+            "query_prompt": self.prompts.query,
+            "document_prompt": self.prompts.document,
             "truncate_dim": saved.truncate_dim,
         }
         return {
@@ -140,8 +135,3 @@ def _check_chain(folder: ModelFolder) -> None:
             f"{folder.source} has {len(folder.dense)} dense layers behind its pooling; for a Mamba none is supported. "
             "Export it without them."
         )
-
-
-def _prompt(asked: str | None, saved: Mapping[str, str], *names: str) -> str:
-    """The prompt that was asked for, or the folder's first of ``names``, or none."""
-    return asked if asked is not None else next((saved[name] for name in names if name in saved), "")

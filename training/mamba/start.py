@@ -18,7 +18,7 @@ from unabridged.contracts import JSON
 from unabridged.encoders._extension_file import read_json
 from unabridged.encoders._hf import TOKENIZER_FILES, ModelFolder, weight_files
 from unabridged.encoders.mamba.config import MambaConfig
-from unabridged.encoders.mamba.folder import POOLINGS, tokenizer_folder
+from unabridged.encoders.mamba.folder import POOLINGS, named_token, tokenizer_folder
 from unabridged.errors import MissingFile, UsageError, ValidationError
 
 if TYPE_CHECKING:
@@ -171,18 +171,13 @@ def word_vectors(folder: ModelFolder) -> torch.Tensor:
 
 def closing_token(folder: ModelFolder) -> str:
     """The tokenizer's end-of-sequence token, or else its separator; :class:`ValidationError` if it has neither."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        path = folder.path / name
-        content = read_json(path) if path.is_file() else {}
-        for key in ("eos_token", "sep_token"):
-            found = content.get(key)
-            token = found.get("content") if isinstance(found, Mapping) else found
-            if isinstance(token, str) and token:
-                return token
-    raise ValidationError(
-        f"The tokenizer of {folder.source} names neither an end-of-sequence token nor a separator, and a Mamba's "
-        'vector is read behind it. Add "eos_token" to its tokenizer_config.json.'
-    )
+    token = named_token(folder, "eos_token", "sep_token")
+    if token is None:
+        raise ValidationError(
+            f"The tokenizer of {folder.source} names neither an end-of-sequence token nor a separator, and a Mamba's "
+            'vector is read behind it. Add "eos_token" to its tokenizer_config.json.'
+        )
+    return token
 
 
 def as_config(config: MambaConfig, eos: int | None) -> dict[str, JSON]:
