@@ -69,7 +69,7 @@ def advise(  # noqa: PLR0913 - one parameter per option
         sets = a.make_sets(_tasks(tasks), sizes, documents, queries, texts, seed)
         missing = a.left_out(_tasks(tasks), sizes, texts)
         longest = max(made.length for made in sets)
-        loading = o.given(device=device, backend=backend, network=network)
+        loading = o.given(device=device, backend=backend, network=network or None)
         target = target_tokens if target_tokens is not None else longest
         trials, refused = load_trials(encoder, words(methods), target, loading)
         tell = (lambda text: None) if quiet else complain

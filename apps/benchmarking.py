@@ -91,7 +91,7 @@ def longembed(  # noqa: PLR0913 - one parameter per option
             device=device,
             backend=backend,
             precision=precision,
-            network=network,
+            network=network or None,
             extension=o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option),
         )
         asked = Asked(
@@ -150,7 +150,7 @@ def run_mteb(  # noqa: PLR0913 - one parameter per option
             device=device,
             backend=backend,
             precision=precision,
-            network=network,
+            network=network or None,
             extension=o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option),
         )
         asked = Asked(

@@ -93,7 +93,7 @@ def plan(  # noqa: PLR0913 - one parameter per option
                 late_overlap=late_overlap,
                 pooling=pooling,
                 landmark_tokens=landmark_tokens,
-                network=network,
+                network=network or None,
                 extension=extension,
             ),
             o.given(overflow=overflow, level=level, recipe=recipe),
@@ -155,14 +155,14 @@ def index(  # noqa: PLR0913 - one parameter per option
             device=device,
             backend=backend,
             precision=precision,
-            network=network,
+            network=network or None,
             extension=o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option),
         )
         building = o.given(overflow=overflow, level=level, recipe=recipe)
         if dry_run:
             run_plan(sources, reading, encoder, loading, building, output)
         else:
-            updating = o.given(add=add, delete_missing=delete_missing)
+            updating = o.given(add=add or None, delete_missing=delete_missing or None)
             run_index(sources, reading, encoder, loading, building, out, updating, quiet, output)
 
 

@@ -81,10 +81,12 @@ ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="Which ranki
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """The options that were given, without None and without switches that are off; ``carry`` off says something."""
-    return {
-        name: value for name, value in options.items() if value is not None and (value is not False or name == "carry")
-    }
+    """The options that were given: those that are not None.
+
+    A switch that says nothing when it is off is passed as ``switch or None``; of ``carry``, which may be left out, off
+    is a value.
+    """
+    return {name: value for name, value in options.items() if value is not None}
 
 
 EXTEND_OPTIONS = ("dynamic", "group", "neighbours", "base_factor", "long_only", "pcw_weights", "pcw_normalize")

@@ -77,7 +77,7 @@ def beir(  # noqa: PLR0913 - one parameter per option
             o.given(overflow=overflow, level=level, recipe=recipe),
             o.given(
                 max_tokens=max_tokens, late_tokens=late_tokens, carry=carry, device=device, backend=backend,
-                precision=precision, network=network,
+                precision=precision, network=network or None,
                 extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
         )  # fmt: skip
@@ -114,7 +114,7 @@ def loco(  # noqa: PLR0913 - one parameter per option
         from unabridged.eval.sets import read_loco
 
         extension = o.extension(extend, target_tokens, None, temperature, logn, None)
-        loading = o.given(max_tokens=max_tokens, device=device, network=network, extension=extension)
+        loading = o.given(max_tokens=max_tokens, device=device, network=network or None, extension=extension)
         system = Options(name, encoder, mode, rank, o.given(overflow=overflow), loading)
         none: Evidence = {}
         sets = [(read_loco(queries, documents, dataset, split), none) for dataset in datasets]

@@ -114,15 +114,14 @@ def run_system(
         ManifestMismatch: the index is damaged; says which folder to remove.
         And what :func:`unabridged.retrievers.build.build` raises.
     """
-    folder = _place_of(out / "runs" / file_name(whole.name) / file_name(system.name), known, system)
+    folder, held = _place_of(out / "runs" / file_name(whole.name) / file_name(system.name), known, system)
     depth = depth_of(measures)
     wanted = {"system": system.identity, "set": known.revision, "measures": list(measures), "depth": depth}
     if evidence:
         wanted["evidence"] = sorted([*pair, *span] for pair, span in evidence.items())
     identity = fingerprint(wanted)
-    finished = _finished(folder, identity, out / "indexes", notice)
-    if finished is not None:
-        return finished
+    if held is not None and _finished(held, folder, identity, out / "indexes", notice):
+        return held
     index, report, built = _indexed(whole, known, system, out, listener)
     with index:
         answers = Answers(index, system.pipeline, depth)
@@ -185,26 +184,26 @@ def run_system(
     return record
 
 
-def _place_of(folder: Path, known: Facts, system: System) -> Path:
-    """``folder``, or one beside it if a finished run of another content or another system is in it."""
-    if not (folder / RECORD).is_file():
-        return folder
-    held = load_record(folder / RECORD)
+def _place_of(folder: Path, known: Facts, system: System) -> tuple[Path, Record | None]:
+    """``folder``, or one beside it if a run of another content or another system is in it; and the record there."""
+    held = _held(folder)
     ours = [configuration(system.as_json()), known.revision]
-    if [configuration(held["system"]), held["set"]["revision"]] == ours:
-        return folder
-    return folder.with_name(f"{folder.name}-{fingerprint(ours)[:SUFFIX_CHARACTERS]}")
+    if held is None or [configuration(held["system"]), held["set"]["revision"]] == ours:
+        return folder, held
+    beside = folder.with_name(f"{folder.name}-{fingerprint(ours)[:SUFFIX_CHARACTERS]}")
+    return beside, _held(beside)
 
 
-def _finished(folder: Path, identity: str, indexes: Path, notice: Callable[[str], None] | None) -> Record | None:
-    """The record in ``folder`` if it is of this identity and all that it was written for is there."""
-    if not (folder / RECORD).is_file():
-        return None
-    found = load_record(folder / RECORD)
-    reason = fault(found, folder, indexes, (RUN, QUERIES))
+def _held(folder: Path) -> Record | None:
+    return load_record(folder / RECORD) if (folder / RECORD).is_file() else None
+
+
+def _finished(held: Record, folder: Path, identity: str, indexes: Path, notice: Callable[[str], None] | None) -> bool:
+    """Whether the record in ``folder`` is of this identity and all that it was written for is there."""
+    reason = fault(held, folder, indexes, (RUN, QUERIES))
     if reason and notice is not None:
         notice(f"{folder / RECORD} {reason}: the evaluation is made again.")
-    return None if reason or found["identity"] != identity else found
+    return not reason and held["identity"] == identity
 
 
 def configuration(system: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ from unabridged.apps.run_commands import Name, Options, Quiet, evidence_in, run_
 from unabridged.apps.runs import file_name
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder, Level
+from unabridged.corpora import ListCorpus
 from unabridged.errors import UsageError
 from unabridged.eval._resample import bootstrap_interval
 from unabridged.eval.evidence import RECORD
@@ -43,7 +44,6 @@ from unabridged.eval.synth.selection import Outcome, Selection, judged, segments
 from unabridged.eval.synth.sentences import Sample
 from unabridged.files import write_atomic
 from unabridged.manifest import fingerprint
-from unabridged.retrievers.api import build_index
 from unabridged.retrievers.result import Mode
 
 GENERATORS: Mapping[Task, Any] = MappingProxyType({Task.PASSKEY: passkey, Task.NEEDLE: needle})
@@ -98,8 +98,8 @@ def synth(  # noqa: PLR0913 - one parameter per option
         task = task_named(kind)
         extension = o.extension(extend, target_tokens, None, temperature, logn, None)
         loading = o.given(
-            max_tokens=max_tokens, overlap=overlap or None, late_tokens=late_tokens, device=device, network=network,
-            extension=extension,
+            max_tokens=max_tokens, overlap=overlap or None, late_tokens=late_tokens, device=device,
+            network=network or None, extension=extension,
         )  # fmt: skip
         options = Options(name, encoder, mode, Level.DOC, o.given(overflow=overflow, level=level), loading)
         many = {} if task in RETRIEVAL else {"samples": samples}
@@ -158,10 +158,9 @@ def select(
         items = [{"id": str(at), "text": sample.text[first:last]} for at, (first, last) in enumerate(spans)]
         identity = [encoder.passport.fingerprint, pipeline.as_json()["settings"], items]
         start = time.perf_counter()
-        with build_index(items, encoder, indexes / fingerprint(identity)[:24], **pipeline.building) as index:
-            report = index.report
-            new = report["tokens_seen"] if report.get("added") else 0
-            seen, total, encoded = seen + report["tokens_seen"], total + report["tokens_total"], encoded + new
+        index, report, new = pipeline.indexed(ListCorpus(items), encoder, indexes / fingerprint(identity)[:24])
+        with index:
+            seen, total, encoded = seen + report.tokens_seen, total + report.tokens_total, encoded + new
             seconds += time.perf_counter() - start if new else 0.0
             ranked = index.rank([sample.question], len(items), mode=pipeline.mode)[0]
         outcomes.append(judged(sample, [spans[int(name)] for name in ranked.doc_ids], allowance))

@@ -81,7 +81,13 @@ def main() -> None:
             load, pipeline = SYSTEMS[system]
             with progress(False) as listener:
                 record = run_system(
-                    whole, known, System(system, load(), pipeline), asked.out, evidence=evidence, listener=listener
+                    whole,
+                    known,
+                    System(system, load(), pipeline),
+                    asked.out,
+                    evidence=evidence,
+                    listener=listener,
+                    notice=print,
                 )
             print(describe(record), flush=True)
     board = Board(collect(asked.out)).ordered(list(SYSTEMS), names)
