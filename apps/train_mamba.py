@@ -154,7 +154,7 @@ def mamba(  # noqa: PLR0913 - one parameter per option
         reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
         data = _data(pairs or [], split, loco or [], texts or [], reading)
         with progress(quiet) as listener:
-            taught = None if teacher is None else load_encoder(_named(teacher), network=network)
+            taught = None if teacher is None else load_encoder(teacher, network=network)
             report = train_mamba(plan, data, taught, listener)
         show(report, output)
 
@@ -196,13 +196,8 @@ def _start(begin: _Begin, shape: Shape, seed: int, network: bool) -> Start:
         raise UsageError("A training starts from one place: pass --init, --embeddings-from or --tokenizer-from.")
     if begin.init is not None:
         return from_checkpoint(resolve(begin.init, network=network), begin.pooling, network=network)
-    words = resolve(_named(begin.embeddings_from or begin.tokenizer_from), network=network)
+    words = resolve(begin.embeddings_from or begin.tokenizer_from, network=network)
     return fresh(shape, words, begin.pooling or "last", seed, embeddings=begin.embeddings_from is not None)
-
-
-def _named(name: str | None) -> str | None:
-    """The embedded encoder has a name on this command line."""
-    return None if name == "embedded" else name
 
 
 def _evaluating(
@@ -217,7 +212,7 @@ def _evaluating(
 def _data(pairs: list[Path], split: str, loco: list[str], texts: list[str], reading: dict[str, Any]) -> Data:
     from unabridged.apps.loading import load_corpus
     from unabridged.errors import MissingFile, UsageError
-    from unabridged.files import folder_files, sha256_file
+    from unabridged.files import sha256_files
     from unabridged.training.mamba.train import Data
     from unabridged.training.pairs import Source
 
@@ -232,8 +227,7 @@ def _data(pairs: list[Path], split: str, loco: list[str], texts: list[str], read
         place = Path(text)
         if not place.exists():
             raise MissingFile(f"There is no corpus at {place}.")
-        files = folder_files(place) if place.is_dir() else {place.name: place}
-        described.append({"name": place.name, "files": {name: sha256_file(path) for name, path in files.items()}})
+        described.append({"name": place.name, "files": sha256_files(place)})
     return Data(sources, load_corpus(texts, reading) if texts else None, described)
 
 

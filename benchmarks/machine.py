@@ -6,9 +6,10 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from unabridged.versions import installed
 
 PACKAGES = (
     "unabridged",
@@ -24,18 +25,12 @@ PACKAGES = (
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and versions; no name of the host."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": found,
+        "versions": installed(PACKAGES),
     }
 
 

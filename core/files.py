@@ -9,7 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from unabridged.errors import DiskFull, UsageError
@@ -85,6 +85,12 @@ def sha256_file(path: Path) -> str:
         while block := file.read(HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_files(place: Path, wanted: Callable[[str], bool] = bool) -> dict[str, str]:
+    """Name to SHA-256 of the file ``place``, or of every file below a folder whose relative name is ``wanted``."""
+    files = folder_files(place) if place.is_dir() else {place.name: place}
+    return {name: sha256_file(path) for name, path in files.items() if not place.is_dir() or wanted(name)}
 
 
 def folder_files(folder: Path) -> dict[str, Path]:

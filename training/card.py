@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 from unabridged.contracts import JSON
+from unabridged.versions import installed
 
 PACKAGES = ("unabridged", "torch", "numpy", "tokenizers", "numba")
 """Whose versions a reader needs to make the model again."""
@@ -58,13 +58,7 @@ class Card:
 
 def versions() -> dict[str, JSON]:
     """Python, and the packages whose versions matter; what is not installed is not named."""
-    found: dict[str, JSON] = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version(), "machine": platform.machine(), **installed(PACKAGES)}
 
 
 def _table(values: Mapping[str, JSON]) -> list[str]:

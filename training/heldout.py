@@ -15,6 +15,7 @@ import numpy as np
 
 from unabridged.contracts import JSON, Floats, Rows
 from unabridged.encoders._tokens import Ids
+from unabridged.encoders.pooling import finish
 from unabridged.errors import UsageError
 from unabridged.eval._set import RetrievalSet
 from unabridged.eval.measures import evaluate
@@ -93,5 +94,4 @@ def _vectors(texts: Sequence[Ids], embed: Embedder, chunk_tokens: int) -> Floats
         offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts]))).astype(np.int64)
         made.append(embed(np.concatenate(parts).astype(np.int64), offsets))
     vectors = np.concatenate(made)[np.argsort(np.concatenate(chunks), kind="stable")]
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
+    return finish(vectors, truncate_dim=None, normalize=True)

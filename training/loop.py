@@ -109,7 +109,7 @@ class Schedule:
         return facts
 
 
-def _nothing(step: int, losses: list[float]) -> None:
+def _nothing(step: int) -> None:
     """What happens after a step where nothing else is said."""
 
 
@@ -119,8 +119,8 @@ class Extras:
 
     undecayed: frozenset[str] = frozenset()
     """Names of the parameters that ``weight_decay`` leaves alone."""
-    after: Callable[[int, list[float]], None] = _nothing
-    """Called behind each step that was computed, with its number and all losses so far; may write notes."""
+    after: Callable[[int], None] = _nothing
+    """Called behind each step that was computed, with its number; may write notes."""
 
 
 NO_EXTRAS = Extras()
@@ -189,7 +189,7 @@ def fit(
         done = step < len(checkpoint.losses)
         if not done:
             checkpoint.losses.append(_step(task, optimizer, schedule, (epoch, number, rows), step, len(steps)))
-            extras.after(step, checkpoint.losses)
+            extras.after(step)
             if (step + 1) % schedule.checkpoint_steps == 0:
                 checkpoint.save(_state(parameters, optimizer))
         meter.advance(documents=len(rows), characters=sizes[step], tokens=0 if done else sizes[step], worked=not done)

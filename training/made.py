@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -80,16 +80,25 @@ def train_folder(task: FolderTask, schedule: Schedule, out: Path, listener: List
     for path in work.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
+    finish(work, out, task.write)
+    tokens = sum(task.tokens(rows) for _, _, rows in schedule.plan(task))
+    return Report(out, len(task.pieces), tokens, len(losses), *ends(losses))
+
+
+def finish(work: Path, out: Path, write: Callable[[Path], None]) -> None:
+    """Puts the folder ``work / "folder"``, which ``write`` makes in ``work``, at ``out``, and removes ``work``."""
     with disk_errors(work):
-        task.write(work)
+        write(work)
         if out.is_dir():
             out.rmdir()
         (work / "folder").replace(out)
     shutil.rmtree(work)
+
+
+def ends(losses: Sequence[float]) -> tuple[float, float]:
+    """The mean of the first and of the last tenth."""
     tenth = max(1, len(losses) // 10)
-    tokens = sum(task.tokens(rows) for _, _, rows in schedule.plan(task))
-    ends = float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
-    return Report(out, len(task.pieces), tokens, len(losses), *ends)
+    return float(np.mean(losses[:tenth])), float(np.mean(losses[-tenth:]))
 
 
 def digest(pieces: Pieces) -> str:

@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unabridged.contracts import JSON, Encoder, Floats, Level, OverflowPolicy
 from unabridged.errors import UsageError
-from unabridged.files import disk_errors
+from unabridged.files import disk_errors, sync_folder
 from unabridged.retrievers.opened import Index
 from unabridged.training.pairs import Pair
 
@@ -160,7 +161,10 @@ def write_mined(path: Path, pairs: Iterable[Pair]) -> int:
             record = {"query": pair.query, "positive": list(pair.positives), "negative": list(pair.negatives)}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
-    part.replace(path)
+        file.flush()
+        os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
     return count
 
 

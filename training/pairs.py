@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from unabridged.corpora._streams import BrokenStream, lines
 from unabridged.errors import CorpusError, MissingFile
 from unabridged.eval import _records
 from unabridged.eval.sets import RetrievalSet, read_beir, read_loco
-from unabridged.files import folder_files, sha256_file
+from unabridged.files import sha256_files
 
 QUERY_NAMES = ("query", "anchor")
 POSITIVE_NAMES = ("positive", "positives", "pos")
@@ -78,20 +79,17 @@ class Source:
 
     def described(self) -> dict[str, Any]:
         """Name, and SHA-256 of every file that is read, for a model card: no path of this machine."""
-        places = [self.path] if self.documents is None else [self.path, self.documents]
-        files = {
-            name: sha256_file(path)
-            for place in places
-            for name, path in (folder_files(place) if place.is_dir() else {place.name: place}).items()
-            if self.documents is not None or not place.is_dir() or _of_split(name, self.split)
-        }
+        if self.documents is not None:
+            files = {**sha256_files(self.path), **sha256_files(self.documents)}
+        else:
+            files = sha256_files(self.path, partial(_of_split, self.split))
         said = {"name": self.path.name, "files": files}
         if self.documents is not None or self.path.is_dir():
             said["split"] = self.split
         return {**said, "dataset": self.dataset} if self.dataset else said
 
 
-def _of_split(name: str, split: str) -> bool:
+def _of_split(split: str, name: str) -> bool:
     return name.startswith(("corpus.jsonl", "queries.jsonl")) or name == f"qrels/{split}.tsv"
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from unabridged.contracts import JSON, Encoder, Floats, Level, OverflowPolicy, Rows
+from unabridged.encoders.pooling import finish
 from unabridged.errors import ShapeError
 from unabridged.files import disk_errors, write_atomic
 from unabridged.progress import Listener, Meter
@@ -75,5 +76,4 @@ def _encode(shelf: Shelf, encoder: Encoder, start: int, end: int) -> Floats:
     if not np.isfinite(found).all():
         row = start + int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
         raise ShapeError(f"The teacher's vector of text {row} is not finite. Use another teacher or precision.")
-    unit: Floats = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    return unit
+    return finish(found, truncate_dim=None, normalize=True)

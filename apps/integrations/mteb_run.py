@@ -13,10 +13,10 @@ import numpy as np
 from unabridged.apps.bins import Bin, by_depth, by_length
 from unabridged.apps.integrations.mteb_hub import library
 from unabridged.apps.integrations.mteb_records import Records, Split
-from unabridged.apps.versions import installed
 from unabridged.errors import UnabridgedError, UsageError
 from unabridged.eval._resample import bootstrap_interval
 from unabridged.files import write_atomic
+from unabridged.versions import installed
 
 BATCH = 32
 """mteb's own default; the encoder gets all texts at once whatever it says."""

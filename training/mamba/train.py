@@ -18,10 +18,9 @@ import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from unabridged.contracts import JSON, Corpus, Document, Encoder, Failure
 from unabridged.encoders._hashes import canonical_sha256
@@ -31,12 +30,12 @@ from unabridged.encoders.mamba.export import MambaExport
 from unabridged.encoders.mamba.folder import Saved
 from unabridged.encoders.mamba.settings import Choices, Settings
 from unabridged.errors import UsageError
-from unabridged.files import check_free, disk_errors, write_atomic
+from unabridged.files import check_free, write_atomic
 from unabridged.progress import Listener
 from unabridged.training.card import Card
 from unabridged.training.heldout import MEASURE, HeldOut
 from unabridged.training.loop import Checkpoint, Extras, Schedule, fit
-from unabridged.training.made import UNFINISHED
+from unabridged.training.made import UNFINISHED, ends, finish
 from unabridged.training.mamba.start import Start
 from unabridged.training.mamba.tower import MambaTower, Running
 from unabridged.training.pairs import Source
@@ -178,7 +177,8 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
     rate = _Rate(listener)
     losses = fit(task, plan.schedule, checkpoint, rate, Extras(tower.undecayed, watch.after))
     kept = watch.kept()
-    stored = watch.stored(kept)
+    stored = watch.stored()
+    first, last = ends(losses)
     report = Report(
         out=plan.out,
         pairs=len(shelf.queries),
@@ -186,8 +186,8 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
         steps=len(losses),
         tokens=sum(task.tokens(rows) for _, _, rows in plan.schedule.plan(task)),
         tokens_per_second=round(rate.tokens_per_second, 1),
-        first_loss=float(np.mean(losses[: max(1, len(losses) // 10)])),
-        last_loss=float(np.mean(losses[-max(1, len(losses) // 10) :])),
+        first_loss=first,
+        last_loss=last,
         read={name: shelf.facts[name] for name in ("pairs", "negatives", "unreadable", "read")},
         evaluations=watch.curve,
         kept_step=kept,
@@ -195,7 +195,7 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
         losses=losses,
     )
     card = _card(plan, described, report, watch, teacher if vectors is not None else None)
-    _write(plan, work, tower, card)
+    finish(work, plan.out, partial(_write, plan, tower, card))
     return report
 
 
@@ -262,9 +262,8 @@ class _Watch:
         if not self._checkpoint.path.is_file():
             self._evaluate(0)
 
-    def after(self, step: int, losses: list[float]) -> None:
+    def after(self, step: int) -> None:
         """What the loop calls behind every step."""
-        del losses
         evaluating = self._plan.evaluating
         if evaluating is not None and (step + 1) % evaluating.every == 0:
             self._evaluate(step + 1)
@@ -284,9 +283,8 @@ class _Watch:
         self._restore()
         return step
 
-    def stored(self, kept: int | None) -> float | None:
+    def stored(self) -> float | None:
         """Rounds the tower to the precision of its storage, and evaluates that."""
-        del kept
         import torch
 
         kind = getattr(torch, self._plan.folder.storage)
@@ -370,24 +368,18 @@ def _card(
     ).markdown()
 
 
-def _write(plan: Plan, work: Path, tower: MambaTower, card: str) -> None:
+def _write(plan: Plan, tower: MambaTower, card: str, work: Path) -> None:
     import torch
 
     kind = getattr(torch, plan.folder.storage)
     bare, made = work / "bare", work / "folder"
     for path in (bare, made):
         shutil.rmtree(path, ignore_errors=True)
-    with disk_errors(work):
-        plan.start.write(bare, {name: value.to(kind) for name, value in tower.model.parameters.items()})
-        folder = plan.folder
-        Saved(folder.carry, folder.segment_tokens or folder.max_tokens).write(bare)
-        found = read_folder(bare, pooling=plan.start.pooling)
-        found = replace(found, normalize=True, include_prompt=True)
-        settings = Settings(query_prompt=folder.query_prompt, document_prompt=folder.document_prompt)
-        made.mkdir()
-        MambaExport(Choices.of(found, settings), found).write(made)
-        (made / "README.md").write_text(card, encoding="utf-8")
-        if plan.out.is_dir():
-            plan.out.rmdir()
-        made.replace(plan.out)
-    shutil.rmtree(work)
+    plan.start.write(bare, {name: value.to(kind) for name, value in tower.model.parameters.items()})
+    folder = plan.folder
+    Saved(folder.carry, folder.segment_tokens or folder.max_tokens).write(bare)
+    found = replace(read_folder(bare, pooling=plan.start.pooling), normalize=True, include_prompt=True)
+    settings = Settings(query_prompt=folder.query_prompt, document_prompt=folder.document_prompt)
+    made.mkdir()
+    MambaExport(Choices.of(found, settings), found).write(made)
+    (made / "README.md").write_text(card, encoding="utf-8")
