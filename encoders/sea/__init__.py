@@ -1,0 +1,1 @@
+"""SEA: split, encode, aggregate."""

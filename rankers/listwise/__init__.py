@@ -1,0 +1,1 @@
+"""Listwise ranking: plans, prompts, answers, and the engine that runs them."""

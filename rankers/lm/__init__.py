@@ -1,0 +1,1 @@
+"""Language models behind one face: local weights, and servers that speak the OpenAI protocol."""

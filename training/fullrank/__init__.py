@@ -1,0 +1,1 @@
+"""Training of listwise rankers: complete labels, losses, fine-tuning."""

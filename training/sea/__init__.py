@@ -1,0 +1,1 @@
+"""Training of SEA's aggregators."""
