@@ -19,6 +19,17 @@
     |   +-- Overflow                             a text is longer than the window and the policy is "error"
     |   +-- EmptyIndex
     +-- RuntimeFailure (RuntimeError)        6   a backend failed
+        +-- ModelError                             a language model gave no answer
+            +-- AuthFailed                         the server does not accept the key
+            +-- BadRequest                         the server does not accept the request
+            +-- RateLimited                        too many requests; says when the next may be sent
+            +-- ContextOverflow                    the prompt is longer than the model's context
+            +-- ContentFiltered                    the server withheld the answer, or the model refused
+            +-- ModelTimeout                       no answer in time
+            +-- ServerUnavailable                  5xx, no connection, or a connection that broke
+            +-- MalformedResponse                  an answer that is not what the protocol says
+            +-- LimitReached                       the calls, tokens or money allowed are used up
+            +-- ModelCancelled                     the caller took the call back
 
 Exit code 7 (partial success) is not an error: it is returned when some items failed and the rest is done.
 Each message names the value that was found, the value that was expected, and the next step.
@@ -108,3 +119,56 @@ class EmptyIndex(ValidationError):
 
 class RuntimeFailure(UnabridgedError, RuntimeError):
     """A backend failed in a way that is not a resource problem."""
+
+
+class ModelError(RuntimeFailure):
+    """A language model gave no answer.  The text is for people; it is never read as an answer."""
+
+
+class AuthFailed(ModelError):
+    """The server does not accept the key, or there is none."""
+
+
+class BadRequest(ModelError):
+    """The server does not accept the request, and would not accept it again."""
+
+
+class RateLimited(ModelError):
+    """Too many requests; ``retry_after`` is seconds until the next may be sent, None where that is not said."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ContextOverflow(ModelError):
+    """Prompt and answer do not fit: ``limit`` and ``got`` are tokens, None where a server does not say."""
+
+    def __init__(self, message: str, *, limit: int | None = None, got: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.got = got
+
+
+class ContentFiltered(ModelError):
+    """The server withheld the answer, or the model refused by the protocol's own field for it."""
+
+
+class ModelTimeout(ModelError):
+    """No answer in time."""
+
+
+class ServerUnavailable(ModelError):
+    """The server cannot answer at the moment, cannot be reached, or broke the connection."""
+
+
+class MalformedResponse(ModelError):
+    """The server's answer is not what the protocol says."""
+
+
+class LimitReached(ModelError):
+    """A limit on calls, tokens or cost is used up; no request was sent."""
+
+
+class ModelCancelled(ModelError):
+    """The caller took the call back before there was an answer."""
