@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from unabridged.encoders.mamba.kernels import LN2, LOG2E, WIDTH, compiled, exp2n, sigmoid, softplus
+from unabridged.encoders.mamba.kernels import LN2, LOG2E, compiled, exp2n, sigmoid, softplus
 
 EVERY = 16
 """Tokens between two saved states: as many floats as one activation in Mamba-1 with a state of 16."""
+WIDTH = 128
+"""Channels of a task: a state of 16 for each of :data:`EVERY` tokens is 128 KiB."""
 _ONE, _ZERO = np.float32(1.0), np.float32(0.0)
 
 

@@ -92,7 +92,7 @@ class Scan1Function(Function):
         """Of the output and the states behind."""
         *tensors, saved = ctx.saved_tensors
         a, skip, bias, x, step, b, c, gate, state = tensors
-        tasks = ops_numba.blocks(len(a))
+        tasks = ops_numba.blocks(len(a), kernels_backward.WIDTH)
         to_a, to_skip = np.zeros(a.T.shape, np.float32), np.zeros(skip.shape, np.float32)
         to_x, to_step, to_gate = (torch.empty(tensor.shape) for tensor in (x, step, gate))
         to_b, to_c = torch.empty(tasks, *b.shape), torch.empty(tasks, *c.shape)

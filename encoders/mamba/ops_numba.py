@@ -53,9 +53,9 @@ def room(x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
     return torch.empty(x.shape, dtype=torch.float32) if out is None or out.dtype != torch.float32 else out
 
 
-def blocks(channels: int) -> int:
-    """Tasks of a sequence."""
-    return -(-channels // kernels.WIDTH)
+def blocks(channels: int, width: int) -> int:
+    """Tasks of ``width`` channels of a sequence."""
+    return -(-channels // width)
 
 
 def conv_silu(
@@ -131,7 +131,7 @@ def forward1(
     launch(
         kernels.scan1,
         offsets,
-        blocks(len(a)),
+        blocks(len(a), kernels.WIDTH),
         (array(a.T * float(kernels.LOG2E)), array(skip), array(bias)),
         (*(matrix(tensor) for tensor in (x, *others)), matrix(out)),
         (array(state), after.numpy(), *saved),
