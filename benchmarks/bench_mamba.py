@@ -3,8 +3,10 @@
     python benchmarks/bench_mamba.py [--lengths 512 ... 131072] [--hf-limit 2048] [--bert-limit 2048] [--variant 1]
 
 The models have the shape of mamba-130m or mamba2-130m (24 layers of 768, a small vocabulary) and random weights; all
-run in float32, in one process, on the same threads.  Ours reads a text in blocks, with the state carried on; that of
-transformers reads it in one pass and has no other way; BERT (12 layers of 768, torch's attention) has one window.
+run in float32, in one process, on the same threads, and ours in bfloat16 too where the CPU multiplies it (``bfloat16
+error``: of the hidden states, relative to float32; ``bfloat16 faster``: than transformers in float32).  Ours reads a
+text in blocks, with the state carried on; that of transformers reads it in one pass and has no other way; BERT (12
+layers of 768, torch's attention) has one window.
 ``limit`` is the time of the layers' matmuls alone, at the rate that each of them reaches in this run, and ``of limit``
 how many times as long ours takes.  At each length the systems take turns, and the best of ``--repeats`` counts.  Memory
 is that of a fresh process at its peak, above what it held with the model loaded and warm.
@@ -22,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +75,13 @@ def theirs(config: MambaConfig, own: dict[str, torch.Tensor]) -> torch.nn.Module
 def bert(limit: int) -> torch.nn.Module:
     config = transformers.BertConfig(vocab_size=VOCABULARY, max_position_embeddings=limit)
     return transformers.BertModel(config, add_pooling_layer=False).eval()
+
+
+def batched(model: torch.nn.Module) -> Callable[[torch.Tensor], None]:
+    def run(ids: torch.Tensor) -> None:
+        model(ids[None])
+
+    return run
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
@@ -134,10 +144,7 @@ def alone(system: str, variant: int, length: int, block: int, threads: int) -> t
     if system == "ours":
         run = ours(MambaModel(config, own), block)
     else:
-        model = theirs(config, own) if system == "transformers" else bert(length)
-
-        def run(ids: torch.Tensor) -> None:
-            model(ids[None])
+        run = batched(theirs(config, own) if system == "transformers" else bert(length))
 
     del own
     with torch.inference_mode():
@@ -161,19 +168,23 @@ def compare(variant: int, options: argparse.Namespace) -> list[dict[str, object]
     own = initial(config, 0)
     model = MambaModel(config, own)
     run = ours(model, options.block)
-    other = theirs(config, own) if options.hf_limit else None
-    window = bert(options.bert_limit) if options.bert_limit and variant == 1 else None
+    other = batched(theirs(config, own)) if options.hf_limit else None
+    window = batched(bert(options.bert_limit)) if options.bert_limit and variant == 1 else None
+    rounded = MambaModel(config, {name: tensor.bfloat16() for name, tensor in own.items()})
+    half = ours(rounded, options.block) if has_bfloat16() else None
     name = f"mamba{'' if variant == 1 else 2}-130m"
     rows = []
     run(torch.zeros(64, dtype=torch.int64))  # kernels are compiled, or read from their cache
     for length in options.lengths:
         ids = text(length)
         repeats = options.repeats if length <= ONCE else 0
-        systems: dict[str, Callable[[], object]] = {"ours": lambda ids=ids: run(ids)}
-        if other is not None and length <= options.hf_limit:
-            systems["transformers"] = lambda ids=ids: other(ids[None])
-        if window is not None and length <= options.bert_limit:
-            systems["BERT"] = lambda ids=ids: window(ids[None])
+        passes = {"ours": run, "transformers": other, "BERT": window, "bfloat16": half}
+        most_tokens = {"transformers": options.hf_limit, "BERT": options.bert_limit, "bfloat16": ONCE}
+        systems = {
+            system: partial(once, ids)
+            for system, once in passes.items()
+            if once is not None and length <= most_tokens.get(system, length)
+        }
         times: dict[str, list[float]] = {system: [] for system in systems}
         floor = []
         for _ in range(max(1, repeats)):
@@ -182,22 +193,44 @@ def compare(variant: int, options: argparse.Namespace) -> list[dict[str, object]
             part = min(length, options.block)
             floor.append(limit(config, part, 1) * length / part)
         row: dict[str, object] = {"model": name, "tokens": length, "path": model.path}
-        for system in systems:
+        for system in filter(lambda system: system != "bfloat16", systems):
             took, most = fresh(system, variant, length, options)
             if not repeats:
                 times[system].append(took)
             row |= {f"{system} s": round(min(times[system]), 2), f"{system} MiB": round(most / MIB)}
-        mine = min(times["ours"])
-        row |= {
-            "tokens/s": round(length / mine),
-            "limit s": round(min(floor), 2),
-            "of limit": round(mine / min(floor), 2),
-        }
-        if "transformers" in times:
-            row["faster"] = round(min(times["transformers"]) / mine, 1)
+        row |= ratios(times, length, min(floor))
+        if "bfloat16" in times:
+            row["bfloat16 error"] = round(distance(model, rounded, ids), 4)
         rows.append(row)
         print(json.dumps(row), flush=True)
     return rows
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16; elsewhere that type is only slower."""
+    return "avx512_bf16" in Path("/proc/cpuinfo").read_text() or "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
+def distance(model: MambaModel, other: MambaModel, ids: torch.Tensor) -> float:
+    """Of hidden states: the norm of the difference over the norm."""
+    offsets = np.array([0, len(ids)])
+    exact = model.hidden(ids, offsets)[0]
+    return float((other.hidden(ids, offsets)[0].float() - exact).norm() / exact.norm())
+
+
+def ratios(times: dict[str, list[float]], length: int, floor: float) -> dict[str, object]:
+    """Of the best times of each system, and of the limit's."""
+    best = {system: min(measured) for system, measured in times.items()}
+    mine = best["ours"]
+    row: dict[str, object] = {"tokens/s": round(length / mine)}
+    row |= {"limit s": round(floor, 2), "of limit": round(mine / floor, 2)}
+    if "transformers" in best:
+        row["faster"] = round(best["transformers"] / mine, 1)
+    if "bfloat16" in best:
+        row["bfloat16 s"] = round(best["bfloat16"], 2)
+    if {"bfloat16", "transformers"} <= {*best}:
+        row["bfloat16 faster"] = round(best["transformers"] / best["bfloat16"], 1)
+    return row
 
 
 def training(options: argparse.Namespace) -> dict[str, object]:
