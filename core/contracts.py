@@ -115,8 +115,12 @@ class Coverage:
 
     total: Rows  # (B,) int64
     seen: Rows  # (B,) int64, never above total
+    notes: tuple[str, ...] | None = None
+    """B notes on how each document was cut into segments, from encoders that choose it document by document."""
 
     def __post_init__(self) -> None:
+        if self.notes is not None and len(self.notes) != len(self.total):
+            raise ShapeError(f"coverage of {len(self.total)} documents needs as many notes, got {len(self.notes)}")
         if self.total.shape != self.seen.shape or bool(np.any(self.seen > self.total)):
             raise ShapeError(f"coverage needs seen <= total of one shape, got {self.seen!r} of {self.total!r}")
 

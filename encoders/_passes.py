@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from unabridged.encoders._head import Head
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._run import Runner
 from unabridged.encoders._sequences import Sequences, merge_chunks
-from unabridged.encoders._tokens import Tokenizer, Tokens
+from unabridged.encoders._tokens import Ids, Tokenizer, Tokens
+from unabridged.encoders.code.split import CodeSplitter
 from unabridged.encoders.extension import Method, Plan
 from unabridged.encoders.late import LateChunking, LateSequences
 from unabridged.encoders.pooling import mean_windows
@@ -55,6 +56,8 @@ class Passes:
     piece: int | None = None
     """g of landmark pooling."""
     late: LateChunking | None = None
+    code: CodeSplitter | None = None
+    """What cuts texts into windows; None: as prose."""
 
     def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Pooled:
         """The vectors of the distinct texts; a text without tokens has one of special tokens and prompt."""
@@ -79,7 +82,14 @@ class Passes:
         ]
         if self.late is not None:
             self.late.check(min((item.capacity for item in items), default=self.window))
-        return read(items, overlap=self.overlap, policy=policy)
+        if self.code is None:
+            return read(items, overlap=self.overlap, policy=policy)
+        divide = partial(self.code.divide, tokenise=self._header)
+        return read(items, overlap=self.overlap, policy=policy, divide=divide, noted=True)
+
+    def _header(self, text: str) -> Ids:
+        """The tokens of a window's header."""
+        return self.tokenizer.encode([text])[0].ids
 
     def _late(self, reading: Reading, tokens: Sequence[Tokens], distinct: Distinct, late: LateChunking) -> Pooled:
         work = LateSequences.of(reading, tokens, distinct, self._frame, window=self.window, overlap=late.overlap)

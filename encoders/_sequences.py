@@ -49,10 +49,13 @@ class Sequences:
 
     @property
     def prompts(self) -> Rows:
-        """Prompt tokens of each sequence, ``(C,)``."""
+        """Tokens of prompt and header of each sequence, ``(C,)``."""
         prompts = np.fromiter((len(t.prompt) for t in self.tokens), dtype=np.int64, count=len(self.tokens))
         of_each: Rows = prompts[self.owners]
-        return of_each
+        headers = self.reading.headers
+        if headers is None:
+            return of_each
+        return of_each + np.fromiter(map(len, headers), dtype=np.int64, count=len(headers))[self.windows]
 
     @property
     def lengths(self) -> Rows:
@@ -69,12 +72,17 @@ class Sequences:
         parts, kept, lengths = [], [], []
         prompts = []
         start = 0
-        for owner, (first, last) in zip(self.owners[rows].tolist(), self.ranges[rows].tolist(), strict=True):
+        headers = self.reading.headers
+        for row, owner, (first, last) in zip(
+            rows.tolist(), self.owners[rows].tolist(), self.ranges[rows].tolist(), strict=True
+        ):
             own = self.tokens[owner]
-            ids, places = self.frame.wrap(own.prompt, own.ids[first:last])
+            header = own.prompt[:0] if headers is None else headers[int(self.windows[row])]
+            prompt = np.concatenate((own.prompt, header)) if len(header) else own.prompt
+            ids, places = self.frame.wrap(prompt, own.ids[first:last])
             parts.append(ids)
             lengths.append(len(ids))
-            prompts.append(len(own.prompt))
+            prompts.append(len(prompt))
             if places is not None:
                 kept.append(start + places)
             start += len(ids)

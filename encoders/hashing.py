@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from unabridged.contracts import Encoded, Floats, Level, OverflowPolicy, Passport, Rows
 from unabridged.encoders._hashes import canonical_sha256
+from unabridged.encoders.code.split import CodeSplitter, Split, splitter_of
 from unabridged.encoders.pooling import finish, mean_windows
 from unabridged.encoders.reading import Distinct, Reading, Tokenised, encoded, read
 from unabridged.encoders.windows import WINDOWS_VERSION, check_overlap
@@ -40,13 +41,22 @@ class HashingEncoder:
     """
 
     def __init__(
-        self, dim: int = 64, window: int = 256, *, seed: int = 0, overlap: int = 0, fail_on: str | None = None
+        self,
+        dim: int = 64,
+        window: int = 256,
+        *,
+        seed: int = 0,
+        overlap: int = 0,
+        fail_on: str | None = None,
+        split: str = Split.PROSE,
+        language: str | None = None,
     ) -> None:
         if dim < 1:
             raise UsageError(f"dim must be at least 1, got {dim}.")
         check_overlap(window, overlap)
         self._dim, self._window, self._seed, self._overlap = dim, window, seed, overlap
         self._fail_on = fail_on
+        self._code = splitter_of(split, language)
         self._words = _Words(dim, seed)
 
     @property
@@ -62,12 +72,15 @@ class HashingEncoder:
     @cached_property
     def passport(self) -> Passport:
         """Width, window and seed; ``fail_on`` changes no vector."""
-        settings = {"dim": self._dim, "window": self._window, "seed": self._seed, "overlap": self._overlap}
+        code = self._code
+        chosen = {"dim": self._dim, "window": self._window, "seed": self._seed, "overlap": self._overlap}
+        settings = chosen if code is None else {**chosen, **code.settings}
         facts = {
             "kind": "hashing",
             "places": PLACES,
             "windows_version": WINDOWS_VERSION,
-            **settings,
+            **chosen,
+            **({} if code is None else code.facts),
             "settings": settings,
         }
         return Passport("hashing", self._dim, facts, canonical_sha256(facts))
@@ -78,7 +91,7 @@ class HashingEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """``(B, D)`` float32; zeros for a text without words."""
-        distinct, words, reading = self._read(texts, OverflowPolicy.AGGREGATE)
+        distinct, words, reading = self._read(texts, OverflowPolicy.AGGREGATE, None)
         raw = self._words.sums(words, reading)
         vectors: Floats = self._finish(mean_windows(raw, reading.offsets, reading.tokens))[distinct.index]
         return vectors
@@ -89,7 +102,7 @@ class HashingEncoder:
         """Vectors, spans and coverage of B texts, with the same meaning as for a transformer encoder."""
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
-        distinct, words, reading = self._read(texts, overflow)
+        distinct, words, reading = self._read(texts, overflow, self._code)
         raw = self._words.sums(words, reading)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
         return encoded(
@@ -99,7 +112,9 @@ class HashingEncoder:
             documents=self._finish(mean_windows(raw, reading.offsets, reading.tokens)) if level.has_documents else None,
         )
 
-    def _read(self, texts: Sequence[str], policy: OverflowPolicy) -> tuple[Distinct, list[list[str]], Reading]:
+    def _read(
+        self, texts: Sequence[str], policy: OverflowPolicy, code: CodeSplitter | None
+    ) -> tuple[Distinct, list[list[str]], Reading]:
         distinct = Distinct.of(texts)
         for row, text in enumerate(distinct.texts):
             if self._fail_on is not None and self._fail_on in text:
@@ -111,7 +126,9 @@ class HashingEncoder:
             Tokenised(row, text, len(own), self._window, _Offsets(text))
             for row, text, own in zip(distinct.first.tolist(), distinct.texts, words, strict=True)
         ]
-        return distinct, words, read(items, overlap=self._overlap, policy=policy)
+        if code is None:
+            return distinct, words, read(items, overlap=self._overlap, policy=policy)
+        return distinct, words, read(items, overlap=self._overlap, policy=policy, divide=code.divide, noted=True)
 
     def _finish(self, raw: Floats) -> Floats:
         return finish(raw, truncate_dim=None, normalize=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.code.split import Split
 from unabridged.encoders.extension import NO_EXTENSION, NO_PLAN, Extension, LogN, check_most
 from unabridged.errors import PassportMismatch, UsageError
 
@@ -45,6 +46,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     late_tokens: int | None = None,
     late_overlap: int | None = None,
     landmark_tokens: int | None = None,
+    split: str | None = None,
+    language: str | None = None,
+    header: bool | None = None,
     extension: Extension | Mapping[str, JSON] | None = None,
     extend: str | None = None,
     target_tokens: int | None = None,
@@ -71,6 +75,11 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     With ``late_tokens`` documents are encoded first and divided into segments of that many tokens afterwards
     (:mod:`unabridged.encoders.late`).  ``pooling="landmark"`` pools the states of a separator after every
     ``landmark_tokens`` tokens.
+
+    ``split`` says where documents are cut into windows: ``prose`` (the default), or for source code ``syntax`` (between
+    definitions and statements), ``lines``, ``spaces`` or ``tokens`` (:mod:`unabridged.encoders.code.split`).  With
+    ``syntax``, ``language`` is that of texts which do not tell theirs, and ``header`` puts the path and the signatures
+    around a window in front of it.
 
     ``carry`` and ``normalize`` are for Mamba models, whose ``max_tokens`` is the size of a segment
     (:mod:`unabridged.encoders.mamba.encoder`).
@@ -99,7 +108,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
             raise UsageError("The hashing encoder has neither positions nor attention: there is nothing to extend.")
         if any(value is not None for value in (late_tokens, late_overlap, landmark_tokens)):
             raise UsageError("The hashing encoder has no token states: late chunking and landmarks need a transformer.")
-        return _hashing(name, max_tokens, overlap)
+        return _hashing(name, max_tokens, overlap, _cutting(split, language, header))
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     if (sea := sea_place(name)) is not None:
@@ -137,6 +146,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
             truncate_dim=truncate_dim,
             precision=_precision(dtype, precision),
             batch_tokens=batch_tokens,
+            cutting=_cutting(split, language, header),
         )
     if carry is not None or normalize is not None:
         raise UsageError(f"carry and normalize are for Mamba models, and {folder.source} is a transformer.")
@@ -161,6 +171,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         late_tokens=late_tokens,
         late_overlap=late_overlap,
         landmark_tokens=landmark_tokens,
+        **_cutting(split, language, header),
     )
     return TransformerEncoder(folder, backends, settings)
 
@@ -296,14 +307,22 @@ def _max_tokens(folder: ModelFolder, chosen: Extension, asked: int | None) -> in
     return folder.saved.max_tokens
 
 
-def _hashing(name: str, max_tokens: int | None, overlap: int) -> Encoder:
+def _cutting(split: str | None, language: str | None, header: bool | None) -> dict[str, Any]:
+    """The settings that say where documents are cut."""
+    return {"split": split or Split.PROSE, "language": language, "header": bool(header)}
+
+
+def _hashing(name: str, max_tokens: int | None, overlap: int, cutting: dict[str, Any]) -> Encoder:
     from unabridged.encoders.hashing import HashingEncoder
 
     _, _, dim = name.partition(":")
     if dim and not dim.isdecimal():
         raise UsageError(f"{name!r}: after 'hashing:' comes the width of the vectors, such as 'hashing:64'.")
     check_most(max_tokens=max_tokens)
-    return HashingEncoder(int(dim or 64), max_tokens if max_tokens is not None else 256, overlap=overlap)
+    window = max_tokens if max_tokens is not None else 256
+    if cutting.pop("header"):
+        raise UsageError("The hashing encoder reads words by themselves: a header in front of them says nothing.")
+    return HashingEncoder(int(dim or 64), window, overlap=overlap, **cutting)
 
 
 def _sea(folder: Path, source: str, **options: Any) -> Encoder:
@@ -327,15 +346,23 @@ def _refuse_positions(folder: ModelFolder, extension: JSON, asked: Mapping[str, 
 
 
 def _mamba(
-    folder: ModelFolder, devices: Sequence[str | None], backend: str, *, network: bool, **settings: Any
+    folder: ModelFolder,
+    devices: Sequence[str | None],
+    backend: str,
+    *,
+    network: bool,
+    cutting: dict[str, Any],
+    **settings: Any,
 ) -> Encoder:
     from unabridged.encoders.mamba.encoder import MambaEncoder, Settings
     from unabridged.encoders.mamba.folder import tokenizer_folder
 
     if backend not in ("auto", "torch"):
         raise UsageError(f"A Mamba has kernels of its own, and no backend {backend!r}: leave backend out.")
+    if cutting.pop("header"):
+        raise UsageError(f"{folder.source} is a Mamba, whose segments follow each other without headers: leave it out.")
     words = tokenizer_folder(folder, network=network)
-    return MambaEncoder(folder, Settings(**settings), words=words, devices=devices)
+    return MambaEncoder(folder, Settings(**settings, **cutting), words=words, devices=devices)
 
 
 def _backend(name: str, folder: ModelFolder, **options: Any) -> Any:

@@ -13,17 +13,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from unabridged.contracts import Coverage, Encoded, Floats, OverflowPolicy, Rows
-from unabridged.encoders.windows import Windows, check_overlap, head, split, whole
+from unabridged.encoders.windows import Ids, Windows, check_overlap, head, split, whole
 from unabridged.errors import Overflow
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 60
 """Characters of a text that a message quotes."""
+
+
+class Divide(Protocol):
+    """What cuts a text into windows of at most ``capacity`` tokens; ``offsets`` are its tokens' characters (T, 2)."""
+
+    def __call__(self, text: str, offsets: Rows, capacity: int, overlap: int = 0) -> Windows:
+        """The windows; without overlap their spans are a partition of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,10 @@ class Reading:
     spans: Rows  # (S, 2) int64, characters [start, end) of the own text
     total: Rows  # (B,) int64, content tokens
     seen: Rows  # (B,) int64
+    notes: tuple[str, ...] | None = None
+    """B notes on how each text was cut, where that is a choice made text by text."""
+    headers: tuple[Ids, ...] | None = None
+    """S rows of tokens that are read in front of each window, as its context; None: no window has any."""
 
     @property
     def tokens(self) -> Rows:
@@ -45,14 +57,22 @@ class Reading:
     @property
     def coverage(self) -> Coverage:
         """What the ledger records."""
-        return Coverage(self.total, self.seen)
+        return Coverage(self.total, self.seen, self.notes)
 
     def take(self, rows: Rows) -> tuple[Reading, Rows]:
         """The reading of texts ``rows`` (repeats allowed), and for each of its windows the row it has here."""
         counts = np.diff(self.offsets)[rows]
         offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         windows: Rows = np.repeat(self.offsets[rows] - offsets[:-1], counts) + np.arange(offsets[-1])
-        taken = Reading(offsets, self.ranges[windows], self.spans[windows], self.total[rows], self.seen[rows])
+        taken = Reading(
+            offsets,
+            self.ranges[windows],
+            self.spans[windows],
+            self.total[rows],
+            self.seen[rows],
+            None if self.notes is None else tuple(self.notes[row] for row in rows),
+            None if self.headers is None else tuple(self.headers[window] for window in windows),
+        )
         return taken, windows
 
 
@@ -71,8 +91,12 @@ class Tokenised:
     """Late chunking: tokens that get a vector of their own, in windows of ``capacity``; None: the whole window."""
 
 
-def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) -> Reading:
-    """The windows of ``items`` under ``policy``; a text without tokens has one window of none.
+def read(
+    items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy, divide: Divide = split, noted: bool = False
+) -> Reading:
+    """The windows of ``items`` under ``policy``, cut by ``divide``; a text without tokens has one window of none.
+
+    With ``noted`` the notes of ``divide`` are kept, one for each text.
 
     :class:`Overflow` under the policy ``error`` if a text does not fit, naming the first one; one log record of
     level WARNING under ``warn``.
@@ -84,7 +108,7 @@ def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) ->
         lost = sum(items[row].tokens - items[row].capacity for row in long)
         logger.warning("%d of %d texts are longer than the window: %d tokens not read", len(long), len(items), lost)
     cut = policy in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE)
-    windows = [_windows(item, overlap, cut) for item in items]
+    windows = [_windows(item, overlap, cut, divide) for item in items]
     counts = np.array([len(w.ranges) for w in windows], dtype=np.int64)
     total = np.array([item.tokens for item in items], dtype=np.int64)
     capacity = np.array([item.capacity for item in items], dtype=np.int64)
@@ -95,7 +119,17 @@ def read(items: Sequence[Tokenised], *, overlap: int, policy: OverflowPolicy) ->
         spans=np.concatenate([none, *(w.spans for w in windows)]),
         total=total,
         seen=np.minimum(total, capacity) if cut else total.copy(),
+        notes=tuple(w.note for w in windows) if noted else None,
+        headers=_headers(windows),
     )
+
+
+def _headers(windows: Sequence[Windows]) -> tuple[Ids, ...] | None:
+    """One row of tokens for each window of all texts, None if none has any."""
+    if all(w.headers is None for w in windows):
+        return None
+    none = np.zeros(0, dtype=np.int32)
+    return tuple(ids for w in windows for ids in (w.headers if w.headers is not None else [none] * len(w.ranges)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +150,20 @@ class Distinct:
         return cls(list(rows), first, index)
 
 
-def _windows(item: Tokenised, overlap: int, cut: bool) -> Windows:
+def _windows(item: Tokenised, overlap: int, cut: bool, divide: Divide) -> Windows:
     check_overlap(item.capacity, overlap)
     if not item.tokens:
         return Windows(np.zeros((1, 2), dtype=np.int64), np.array([[0, len(item.text)]], dtype=np.int64))
     if item.segment is not None:
-        return _segments(item, item.segment, cut)
+        return _segments(item, item.segment, cut, divide)
     if item.tokens <= item.capacity:
         return whole(len(item.text), item.tokens)
     if cut:
         return head(item.text, item.characters(), item.capacity)
-    return split(item.text, item.characters(), item.capacity, overlap)
+    return divide(item.text, item.characters(), item.capacity, overlap)
 
 
-def _segments(item: Tokenised, size: int, cut: bool) -> Windows:
+def _segments(item: Tokenised, size: int, cut: bool, divide: Divide) -> Windows:
     """The segments of at most ``size`` tokens of the whole text, or of what the first window holds of it."""
     if item.tokens <= size:
         return whole(len(item.text), item.tokens)
@@ -137,7 +171,7 @@ def _segments(item: Tokenised, size: int, cut: bool) -> Windows:
     if cut and item.tokens > item.capacity:
         first = head(text, characters, item.capacity)
         text, characters = text[: int(first.spans[0, 1])], characters[: item.capacity]
-    return split(text, characters, size)
+    return divide(text, characters, size)
 
 
 def _refusal(item: Tokenised, long: Sequence[int]) -> str:

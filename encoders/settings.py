@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.code.split import CodeSplitter, Split, splitter_of
 from unabridged.encoders.extension import NO_EXTENSION, Extension, Method, Plan, check_most
 from unabridged.encoders.late import LateChunking, check_poolings
 from unabridged.encoders.prompts import Prompts
@@ -38,6 +39,12 @@ class Settings:
     """Late chunking beyond the window: tokens of context before each later pass; None: a sixteenth of the window."""
     landmark_tokens: int | None = None
     """Landmark pooling: tokens between landmarks."""
+    split: str = Split.PROSE
+    """Where documents are cut into windows: as prose, or as source code."""
+    language: str | None = None
+    """With ``split="syntax"``: the language of texts that do not tell theirs; None: it is guessed."""
+    header: bool = False
+    """With ``split="syntax"``: read path and enclosing signatures in front of each later window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,8 @@ class Choices:
     piece: int | None
     """g of landmark pooling; None: another pooling."""
     late: LateChunking | None
+    code: CodeSplitter | None
+    """What cuts documents; None: as prose."""
 
     @classmethod
     def of(cls, folder: ModelFolder, settings: Settings) -> Choices:
@@ -75,6 +84,7 @@ class Choices:
             Prompts.of(folder.prompts, settings.query_prompt, settings.document_prompt),
             _piece(folder, settings.landmark_tokens),
             _late(folder, plan, settings, window),
+            _code(folder, plan, settings),
         )
 
     def facts(self, backend: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -90,6 +100,8 @@ class Choices:
         kept = {} if asked.extension.is_none and folder.saved is None else {"extension": asked.extension.as_json()}
         late = {} if self.late is None else self.late.facts
         landmarks = {} if self.piece is None else {"landmark_tokens": self.piece}
+        code = {} if self.code is None else self.code.facts
+        cut = {} if self.code is None else self.code.settings
         return {
             "kind": "transformer",
             "weights": folder.weights_sha256,
@@ -108,6 +120,7 @@ class Choices:
             **extension,
             **late,
             **landmarks,
+            **code,
             "settings": {
                 "backend": backend["backend"],
                 "precision": backend["precision"],
@@ -120,6 +133,7 @@ class Choices:
                 **kept,
                 **late,
                 **landmarks,
+                **cut,
             },
         }
 
@@ -185,3 +199,21 @@ def _late(folder: ModelFolder, plan: Plan, settings: Settings, window: int) -> L
             "beyond the window late chunking reads on in windows with late_overlap."
         )
     return LateChunking.of(settings.late_tokens, settings.late_overlap, window)
+
+
+def _code(folder: ModelFolder, plan: Plan, settings: Settings) -> CodeSplitter | None:
+    splitter = splitter_of(settings.split, settings.language, header=settings.header)
+    if not settings.header:
+        return splitter
+    reason = (
+        "late chunking reads a document in one piece"
+        if settings.late_tokens is not None
+        else "landmark pooling takes states of the text alone"
+        if folder.pooling == (LANDMARK,)
+        else "extend='pcw' reads a window in pieces"
+        if plan.method is Method.PCW
+        else ""
+    )
+    if reason:
+        raise UsageError(f"header=True puts context in front of each window, and {reason}. Leave one of them out.")
+    return splitter

@@ -55,7 +55,7 @@ class TransformerEncoder:
         self._queries = Passes(
             folder, self.tokenizer, self._runner, chosen.plan, chosen.window, chosen.asked.overlap, chosen.piece
         )
-        self._documents = replace(self._queries, late=chosen.late)
+        self._documents = replace(self._queries, late=chosen.late, code=chosen.code)
 
     @property
     def dim(self) -> int:

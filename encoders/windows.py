@@ -16,12 +16,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unabridged.contracts import Mask, Rows
 from unabridged.errors import UsageError
+
+Ids: TypeAlias = NDArray[np.int32]
 
 WINDOWS_VERSION = 1
 """Rises whenever the same text would be cut elsewhere: it is part of every passport."""
@@ -47,6 +50,10 @@ class Windows:
 
     ranges: Rows  # (W, 2) int64, tokens [first, last)
     spans: Rows  # (W, 2) int64, characters [start, end)
+    note: str = ""
+    """How and why the text was cut so, where that is to be recorded."""
+    headers: tuple[Ids, ...] | None = None
+    """W rows of token ids, read in front of each window as its context; None: nowhere any."""
 
 
 def split(text: str, offsets: Rows, capacity: int, overlap: int = 0) -> Windows:
@@ -58,21 +65,27 @@ def split(text: str, offsets: Rows, capacity: int, overlap: int = 0) -> Windows:
     A text without tokens has no window.  :class:`UsageError` if ``overlap`` is not below half the capacity.
     """
     check_overlap(capacity, overlap)
-    total = len(offsets)
-    if total <= capacity:
-        return whole(len(text), total)
-    cutter = _Cutter(text, offsets)
+    if len(offsets) <= capacity:
+        return whole(len(text), len(offsets))
+    return divide(Cutter(text, offsets), capacity, overlap)
+
+
+def divide(cutter: Cutter, capacity: int, overlap: int = 0) -> Windows:
+    """The windows of a text of more than ``capacity`` tokens, cut where ``cutter`` says."""
+    text, total = cutter.text, len(cutter.starts)
     ranges: list[tuple[int, int]] = []
     spans: list[tuple[int, int]] = []
     first, start, cut = 0, 0, 0
-    while total - first > capacity:
+    room = cutter.room(first, capacity)
+    while total - first > room:
         # With an overlap the balanced last windows could end where the one before ended: each must bring a token.
-        cut, end = cutter.cut(max(first, cut), max(cut + 1, _aim(first, total, capacity)), first, capacity)
+        cut, end = cutter.cut(max(first, cut), max(cut + 1, _aim(first, total, room)), first, room)
         end = max(start, end)
         ranges.append((first, cut))
         spans.append((start, end))
         first = max(first + 1, cutter.restart(cut, overlap))
         start = end if first == cut else cutter.character(first)
+        room = cutter.room(first, capacity)
     ranges.append((first, total))
     spans.append((start, len(text)))
     return Windows(np.array(ranges, dtype=np.int64), np.array(spans, dtype=np.int64))
@@ -116,8 +129,8 @@ def _aim(first: int, total: int, capacity: int) -> int:
     return first + capacity
 
 
-class _Cutter:
-    """Ranks places of one text; looks only at the characters around the places it is asked for."""
+class Cutter:
+    """Ranks places of one text, as prose; looks only at the characters around the places it is asked for."""
 
     __slots__ = ("ends", "starts", "text")
 
@@ -143,6 +156,10 @@ class _Cutter:
                 best = min(int(ranks.max()), WORD)
         place = int(np.flatnonzero(ranks >= best)[-1])
         return low + place, int(characters[place])
+
+    def room(self, first: int, capacity: int) -> int:
+        """The tokens of text that a window starting with the token ``first`` may hold, of ``capacity``."""
+        return capacity
 
     def restart(self, cut: int, overlap: int) -> int:
         """The first token of the next window: at most ``overlap`` tokens before ``cut``, at a word if there is one."""

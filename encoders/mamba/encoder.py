@@ -30,6 +30,7 @@ from unabridged.contracts import Encoded, Floats, Level, OverflowPolicy, Passpor
 from unabridged.encoders._hashes import canonical_sha256
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._tokens import Ids, Tokenizer
+from unabridged.encoders.code.split import CodeSplitter
 from unabridged.encoders.mamba.folder import eos_token
 from unabridged.encoders.mamba.placed import Placed
 from unabridged.encoders.mamba.settings import Choices, Settings
@@ -133,7 +134,7 @@ class MambaEncoder:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
-        work = self._read(distinct, self._prompts.document, overflow)
+        work = self._read(distinct, self._prompts.document, overflow, code=self._chosen.code)
         raw = self._run(work, segments=segments)
         return encoded(
             work.reading,
@@ -169,7 +170,7 @@ class MambaEncoder:
 
     def encode_document(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the document prompt; whole texts."""
-        return self._verb(sentences, self._prompts.document)
+        return self._verb(sentences, self._prompts.document, code=self._chosen.code)
 
     def save(self, folder: str | Path) -> Path:
         """Writes a model folder that loads again here, by the same fingerprint; precision and overlap are not saved.
@@ -186,28 +187,46 @@ class MambaEncoder:
         return MambaExport(self._chosen, self.words)
 
     def _verb(
-        self, sentences: str | Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE
+        self,
+        sentences: str | Sequence[str],
+        prompt: str,
+        policy: OverflowPolicy = OverflowPolicy.AGGREGATE,
+        *,
+        code: CodeSplitter | None = None,
     ) -> Floats:
         if isinstance(sentences, str):
-            single: Floats = self._whole([sentences], prompt, policy)[0]
+            single: Floats = self._whole([sentences], prompt, policy, code=code)[0]
             return single
-        return self._whole(sentences, prompt, policy)
+        return self._whole(sentences, prompt, policy, code=code)
 
-    def _whole(self, texts: Sequence[str], prompt: str, policy: OverflowPolicy = OverflowPolicy.AGGREGATE) -> Floats:
+    def _whole(
+        self,
+        texts: Sequence[str],
+        prompt: str,
+        policy: OverflowPolicy = OverflowPolicy.AGGREGATE,
+        *,
+        code: CodeSplitter | None = None,
+    ) -> Floats:
         """One vector per text."""
         distinct = Distinct.of(texts)
-        work = self._read(distinct, prompt, policy)
+        work = self._read(distinct, prompt, policy, code=code)
         vectors: Floats = self._finish(self._documents(self._run(work, segments=False), work))[distinct.index]
         return vectors
 
-    def _read(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Texts:
+    def _read(
+        self, distinct: Distinct, prompt: str, policy: OverflowPolicy, *, code: CodeSplitter | None = None
+    ) -> Texts:
         words = tokenise(self.tokenizer, distinct.texts, prompt)
         self._check_vocabulary(distinct, [own.ids for own in words])
         items = [
             Tokenised(row, text, len(own.ids), self.window, own.characters)
             for row, text, own in zip(distinct.first.tolist(), distinct.texts, words, strict=True)
         ]
-        reading = read(items, overlap=self._chosen.overlap, policy=policy)
+        overlap = self._chosen.overlap
+        if code is None:
+            reading = read(items, overlap=overlap, policy=policy)
+        else:
+            reading = read(items, overlap=overlap, policy=policy, divide=code.divide, noted=True)
         return Texts(
             reading,
             [own.ids for own in words],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from unabridged.contracts import JSON
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.code.split import CodeSplitter, Split, splitter_of
 from unabridged.encoders.extension import check_most
 from unabridged.encoders.mamba.folder import POOLINGS, Saved
 from unabridged.encoders.prompts import Prompts
@@ -34,6 +35,10 @@ class Settings:
     precision: str = "float32"
     batch_tokens: int | None = None
     """Tokens per block; changes speed and memory only."""
+    split: str = Split.PROSE
+    """Where documents are cut into segments: as prose, or as source code."""
+    language: str | None = None
+    """With ``split="syntax"``: the language of texts that do not tell theirs; None: it is guessed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Choices:
     normalize: bool
     prompts: Prompts
     precision: str
+    code: CodeSplitter | None
+    """What cuts documents; None: as prose."""
 
     @classmethod
     def of(cls, folder: ModelFolder, settings: Settings) -> Choices:
@@ -77,6 +84,7 @@ class Choices:
             folder.normalize if settings.normalize is None else settings.normalize,
             Prompts.of(folder.prompts, settings.query_prompt, settings.document_prompt),
             settings.precision,
+            splitter_of(settings.split, settings.language),
         )
 
     @property
@@ -103,6 +111,7 @@ class Choices:
             "query_prompt": self.prompts.query,
             "document_prompt": self.prompts.document,
             "truncate_dim": saved.truncate_dim,
+            **({} if self.code is None else self.code.settings),
         }
         return {
             "kind": "mamba",
@@ -119,6 +128,7 @@ class Choices:
             "window": saved.max_tokens,
             "overlap": self.overlap,
             "windows_version": WINDOWS_VERSION,
+            **({} if self.code is None else self.code.facts),
             "backend": {"backend": "torch", "precision": self.precision},
             "settings": chosen,
         }

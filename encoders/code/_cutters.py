@@ -1,0 +1,102 @@
+"""Cutters for code: which place of a window's range ends it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unabridged.contracts import Rows
+from unabridged.encoders.code.headers import Headers
+from unabridged.encoders.code.syntax import Syntax
+from unabridged.encoders.windows import LINE, WORD, Cutter
+
+
+class LatestCutter(Cutter):
+    """The latest place of a rank of at least ``least``, or where there is none from a quarter of the window on, less.
+
+    With ``headers`` each window has room for less, by the tokens of its own.
+    """
+
+    __slots__ = ("_before", "headers", "least")
+
+    def __init__(self, text: str, offsets: Rows, least: int, headers: Headers | None = None) -> None:
+        super().__init__(text, offsets)
+        self.least, self.headers = least, headers
+        self._before: Rows = np.concatenate(([0], np.maximum.accumulate(self.ends)))
+        """The character after the last one of all tokens before each token."""
+
+    def room(self, first: int, capacity: int) -> int:
+        """What the header of a window that starts with the token ``first`` leaves."""
+        return capacity if self.headers is None else capacity - len(self.headers.at(int(self.starts[first])))
+
+    def rank(self, first: int, last: int) -> tuple[NDArray[np.int8], Rows]:
+        """As for prose up to lines; a cut before a line takes its indentation along."""
+        ranks, characters = super().rank(first, last)
+        ranks = np.minimum(ranks, LINE)
+        opening = np.flatnonzero(ranks == LINE)
+        self._value(ranks, opening, characters[opening])
+        for place in opening.tolist():
+            begin, low = int(characters[place]), int(self._before[first + place])
+            characters[place] = max(low, self.text.rfind("\n", low, begin) + 1)
+        return ranks, characters
+
+    def _value(self, ranks: NDArray[np.int8], opening: Rows, begin: Rows) -> None:
+        """Raises the ranks of the places ``opening``, lines that begin with the characters ``begin``."""
+
+    def cut(self, after: int, last: int, first: int, capacity: int) -> tuple[int, int]:
+        """The latest place that is good enough."""
+        low = min(last, max(after + 1, first + (capacity + 3) // 4))
+        ranks, characters = self.rank(low, last)
+        place = int(np.flatnonzero(ranks >= min(self.least, int(ranks.max())))[-1])
+        return low + place, int(characters[place])
+
+    def restart(self, cut: int, overlap: int) -> int:
+        """The first token of the next window: a line's, else a word's, at most ``overlap`` tokens before ``cut``."""
+        if overlap == 0:
+            return cut
+        ranks, _ = self.rank(cut - overlap, cut - 1)
+        good = np.flatnonzero(ranks >= min(LINE, max(WORD, int(ranks.max()))))
+        return cut - overlap + (int(good[0]) if len(good) else 0)
+
+
+class SyntaxCutter(LatestCutter):
+    """The best place of the second half of a window; an earlier one where that keeps a definition in one piece."""
+
+    __slots__ = ("_bounds", "syntax")
+
+    def __init__(self, text: str, offsets: Rows, syntax: Syntax, headers: Headers | None = None) -> None:
+        super().__init__(text, offsets, LINE, headers)
+        self.syntax = syntax
+        starts, ends = syntax.definitions.T
+        first = np.searchsorted(self._before[1:], starts, side="right")
+        self._bounds: Rows = np.column_stack((first, np.searchsorted(self.starts, ends, side="left")))
+        """Tokens [first, last) of each definition."""
+
+    def _value(self, ranks: NDArray[np.int8], opening: Rows, begin: Rows) -> None:
+        """A line that begins with a node of the tree is worth what the node is."""
+        places = self.syntax.places
+        if len(places):
+            at = np.minimum(np.searchsorted(places, begin), len(places) - 1)
+            known = places[at] == begin
+            ranks[opening[known]] = self.syntax.ranks[at[known]]
+
+    def cut(self, after: int, last: int, first: int, capacity: int) -> tuple[int, int]:
+        """The latest of the best places."""
+        low = min(last, max(after + 1, (first + last + 1) // 2))
+        ranks, characters = self.rank(low, last)
+        best = int(ranks.max())
+        if best < LINE:
+            return super().cut(after, last, first, capacity)
+        place = int(np.flatnonzero(ranks == best)[-1])
+        earlier = self._whole(low + place, max(after + 1, first + (capacity + 3) // 4), low, capacity)
+        return (low + place, int(characters[place])) if earlier is None else earlier
+
+    def _whole(self, cut: int, low: int, high: int, capacity: int) -> tuple[int, int] | None:
+        """The cut before the largest definition that begins in ``[low, high)``, fits a window and holds ``cut``."""
+        first, end = self._bounds.T
+        fits = (low <= first) & (first < high) & (first < cut) & (cut < end) & (end - first <= capacity)
+        for token in np.sort(first[fits])[:1].tolist():
+            ranks, characters = self.rank(token, token)
+            if ranks[0] > LINE:
+                return token, int(characters[0])
+        return None
