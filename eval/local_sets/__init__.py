@@ -12,6 +12,6 @@ Kinds::
     long technical documents           pydoc, pgdoc, perldoc, manpages; stdlibmod (source files)
     books                              books
     question answering over articles   aafaq (419 questions, pages of 15k words, with evidence)
-    code                               longcode
+    code                               longcode; codesearch (functions of seven languages)
     controls                           stdlibcode (short documents), gensimwiki (answers at the start)
 """

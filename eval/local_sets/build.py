@@ -12,6 +12,7 @@ from unabridged.errors import CorpusError, UsageError
 from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled, facts
 from unabridged.eval.evidence import RECORD, read_record, write_set
 from unabridged.eval.local_sets.books import books
+from unabridged.eval.local_sets.codesearch import codesearch
 from unabridged.eval.local_sets.documentation import aafaq, pgdoc, pydoc
 from unabridged.eval.local_sets.draft import LocalSet
 from unabridged.eval.local_sets.encyclopedia import gensimwiki
@@ -24,7 +25,10 @@ PACKAGES = "packages"
 """The folder of packages beside the sets, where no other is named."""
 BUILDERS: dict[str, Callable[[Path], LocalSet]] = {
     built.__name__: built
-    for built in (aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode)
+    for built in (
+        *(aafaq, pydoc, stdlibmod, stdlibcode, manpages, gensimwiki, perldoc, pgdoc, books, longcode),
+        codesearch,
+    )
 }
 
 

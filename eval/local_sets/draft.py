@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from unabridged.contracts import Document
+from unabridged.contracts import JSON, Document
 from unabridged.corpora import ListCorpus, Query
 from unabridged.eval._set import RetrievalSet, WholeCorpus, assembled, facts
 from unabridged.eval.evidence import Evidence
@@ -25,6 +26,8 @@ class LocalSet:
     origin: str
     """The package and its version."""
     licence: str
+    more: Mapping[str, JSON] = field(default_factory=dict)
+    """What else the record is to say."""
 
     def record(self) -> dict[str, Any]:
         """What ``set.json`` says: counts, lengths in white-space words, origin, licence and content hash."""
@@ -44,6 +47,7 @@ class LocalSet:
             "licence": self.licence,
             "recipes": VERSION,
             "revision": found.revision,
+            **self.more,
         }
 
 
