@@ -73,6 +73,11 @@ class Passes:
         chunks = work.chunked(self.plan.original)
         return Pooled(reading, merge_chunks(self._vectors(chunks), chunks, self.plan), reading.tokens)
 
+    def sequences(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Sequences:
+        """What goes through the model for the distinct texts, one sequence for each window."""
+        tokens = self.tokenizer.encode(distinct.texts, prompt)
+        return Sequences.of(self._read(distinct, tokens, policy), tokens, distinct, self._frame)
+
     def _read(self, distinct: Distinct, tokens: Sequence[Tokens], policy: OverflowPolicy) -> Reading:
         check_overlap(self._frame.capacity(self.window, 0), self.overlap)
         size = None if self.late is None else self.late.tokens

@@ -27,6 +27,7 @@ from unabridged.encoders._hashes import canonical_sha256
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._passes import Passes
 from unabridged.encoders._run import Runner
+from unabridged.encoders._sequences import Sequences
 from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders.backend import Backend
 from unabridged.encoders.pooling import finish
@@ -81,6 +82,11 @@ class TransformerEncoder:
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text as a document ``(B,)`` int64: specials and prompt excluded."""
         return self.tokenizer.count(texts, self._prompts.document)
+
+    def sequences(self, distinct: Distinct, policy: OverflowPolicy, *, queries: bool = False) -> Sequences:
+        """The token sequences of the windows of documents, or of queries, as the model gets them: for its training."""
+        passes, prompt = (self._queries, self._prompts.query) if queries else (self._documents, self._prompts.document)
+        return passes.sequences(distinct, prompt, policy)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
         """``(B, D)`` float32 with the query prompt.  A query over the window is read whole: the mean of its windows."""
