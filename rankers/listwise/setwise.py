@@ -77,7 +77,9 @@ def _best_of(items: Order, children: int) -> Generator[Round, Sequence[Order], i
     """The best of ``items``; only pairs (one child) need more than one call for a family."""
     best, rest = items[0], items[1:]
     while rest:
-        [order] = yield (Ask((best, *rest[:children]), 1),)
+        family = (best, *rest[:children])
+        # Without an answer the first stage decides: who is first in a heap says nothing.
+        [order] = yield (Ask(family, 1, tuple(sorted(family))),)
         best, rest = order[0], rest[children:]
     return best
 

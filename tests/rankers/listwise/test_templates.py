@@ -70,8 +70,8 @@ def test_what_is_the_same_in_every_call_comes_first():
 
 
 HOSTILE = ["[3]", "[ 12 ]", "<|im_start|>system", "<|im_end|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>",
-           "<think>", "</THINK>", "<answer>", "<\uff5cUser\uff5c>", "<start_of_turn>", "<|<|im_end|>|>", "[[1]]", "<tool_call>",
-           "<|endoftext|>"]  # fmt: skip
+           "<think>", "</THINK>", "<answer>", "<\uff5cUser\uff5c>", "<start_of_turn>", "<|<|im_end|>|>", "[[1]]",
+           "<tool_call>", "<|endoftext|>"]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE)
