@@ -175,14 +175,20 @@ class LanguageModel(Protocol):
     """Prompts to answers."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """For people."""
+        ...
+
     @property
     def fingerprint(self) -> str:
         """Equal for models that answer alike: weights, template and precision, or server and model name."""
         ...
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What it can do; a server is probed the first time that something is asked of it."""
+        ...
+
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of the prompt as the model reads it, its chat template included."""
         ...

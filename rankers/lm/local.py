@@ -1,0 +1,343 @@
+"""A language model with local weights, by transformers: float32 on a CPU, bfloat16 on a GPU.
+
+Every prompt is measured before any forward pass; the same prompt and sampling give the same answer.  Keys and values
+of a shared beginning are computed once, which changes the numbers by rounding only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Event, RLock
+from typing import Any
+
+import numpy as np
+
+from unabridged._extras import require
+from unabridged.contracts import JSON
+from unabridged.encoders._hashes import canonical_sha256, files_sha256
+from unabridged.encoders._torch import PRECISIONS, best_device, is_out_of_memory, quiet
+from unabridged.encoders.batching import GPU_BATCH_TOKENS, plan_batches
+from unabridged.errors import ContextOverflow, MissingFile, ModelCancelled, UsageError
+from unabridged.rankers.lm.answers import Answer, FreeAnswer
+from unabridged.rankers.lm.chat import ChatFormat
+from unabridged.rankers.lm.constrained import ConstrainedAnswer, TokenGrammar
+from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling, Usage
+from unabridged.rankers.lm.lanes import BatchLane, SingleLane, Weights
+from unabridged.rankers.lm.likelihood import score_continuations
+from unabridged.rankers.lm.vocabulary import Vocabulary
+
+LAYOUT = 1
+"""Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
+
+
+class LocalModel:
+    """Satisfies :class:`~unabridged.rankers.lm.contracts.LanguageModel` and ``Likelihood``; safe to share by threads.
+
+    ``batch_tokens`` is how many tokens go through the model together; None: one prompt after another on a CPU, and
+    65,536 on a GPU.  ``template_options`` are for the chat template.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        folder: Path,
+        batch_tokens: int | None = None,
+        template_options: Mapping[str, JSON] | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer, template_options)
+        self.vocabulary = Vocabulary(tokenizer)
+        self.lock = RLock()
+        """Held during a forward pass; for callers that use :attr:`model` themselves."""
+        self._name = name
+        self._folder = folder
+        self._weights = Weights(model)
+        self._lane = SingleLane(self._weights)
+        on_gpu = self._weights.device.startswith("cuda")
+        self._batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else 1)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        precision: str | None = None,
+        batch_tokens: int | None = None,
+        template_options: Mapping[str, JSON] | None = None,
+    ) -> LocalModel:
+        """The model in ``folder`` (config.json, safetensors, tokenizer); runs no code that lies in it."""
+        if not (folder / "config.json").is_file():
+            raise MissingFile(f"{folder} has no config.json, so it is no model folder.")
+        transformers = require("transformers", extra="llm-local", purpose="local language models")
+        torch = require("torch", extra="llm-local", purpose="local language models")
+        device = device or best_device()
+        precision = precision or ("bfloat16" if device.startswith("cuda") else "float32")
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision={precision!r}; a language model computes in {', '.join(PRECISIONS)}.")
+        here = {"local_files_only": True, "trust_remote_code": False}
+        try:
+            with quiet(transformers):
+                tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **here)
+                model = transformers.AutoModelForCausalLM.from_pretrained(
+                    str(folder), dtype=getattr(torch, precision), use_safetensors=True, **here
+                )
+        except (OSError, ValueError, KeyError) as error:
+            raise MissingFile(
+                f"{folder} could not be loaded as a causal language model with safetensors weights: {error}"
+            ) from error
+        model = model.to(device).eval()
+        named = name or str(folder)
+        return cls(
+            model, tokenizer, name=named, folder=folder, batch_tokens=batch_tokens, template_options=template_options
+        )
+
+    @property
+    def name(self) -> str:
+        """What it was loaded by."""
+        return self._name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weights, configuration, tokenizer, chat template and precision."""
+        weights = sorted(self._folder.glob("*.safetensors"))
+        rest = [self._folder / name for name in ("config.json", "tokenizer.json", "tokenizer_config.json")]
+        facts = {
+            "weights": files_sha256(weights),
+            "files": files_sha256([path for path in rest if path.is_file()]),
+            "chat": self.chat.facts,
+            "precision": str(self.model.dtype),
+            "layout": LAYOUT,
+        }
+        return canonical_sha256(facts)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Constraints by construction, every log-probability, continuation of the assistant's message."""
+        return Capabilities(
+            constrained=True,
+            structured=False,
+            logprobs=int(self.model.config.get_text_config().vocab_size),
+            context=self.context,
+            prefix=True,
+        )
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model has positions for; None if it states no limit."""
+        config = self.model.config.get_text_config()
+        for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
+            value = getattr(config, key, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        return None
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's, and those that the model's generation settings name."""
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        listed = named if isinstance(named, list) else [named]
+        return frozenset(int(token) for token in [*listed, self.tokenizer.eos_token_id] if token is not None)
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """The tokens of a prompt, as the model reads them."""
+        return self.chat.ids(prompt)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of the prompt, chat template included."""
+        return len(self.ids(prompt))
+
+    def count_texts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text alone."""
+        return [len(self._encode(text)) for text in texts]
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The longest beginning of at most ``tokens`` tokens that the tokenizer's own boundaries allow."""
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = found["offset_mapping"]
+        if len(offsets) <= tokens:
+            return text
+        # A letter of several tokens is in or out as a whole; what is cut may split otherwise on its own.
+        end = offsets[tokens][0]
+        while end > 0 and len(self._encode(text[:end])) > tokens:
+            end -= 1
+        return text[:end]
+
+    def score(self, prefixes: Sequence[Prompt], continuations: Sequence[str]) -> list[float]:
+        """Log-probability of each continuation as the answer to the prompt beside it, summed over its tokens.
+
+        Prompt and continuation are joined as tokens.  :class:`ContextOverflow` names the first that does not fit.
+        """
+        pairs = [
+            (self.ids(prompt), self.vocabulary.encode(text))
+            for prompt, text in zip(prefixes, continuations, strict=True)
+        ]
+        for ids, more in pairs:
+            if (error := self._overflow(len(ids), len(more))) is not None:
+                raise error
+        with self.lock:
+            return score_continuations(self._lane, pairs)
+
+    def complete(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        cancel: Event | None = None,
+    ) -> list[Outcome]:
+        """One outcome per prompt; those that do not fit are :class:`ContextOverflow` before any forward pass.
+
+        With a constraint ``max_tokens`` does not cut the answer, which ends by itself; ``min_tokens`` and ``stop``
+        have no meaning then and are refused.
+        """
+        grammar = None if constraint is None else TokenGrammar(constraint, self.vocabulary)
+        if grammar is not None and (sampling.min_tokens or sampling.stop):
+            raise UsageError("An answer under a constraint ends by itself: leave min_tokens and stop out.")
+        ids = [self.ids(prompt) for prompt in prompts]
+        longest = sampling.max_tokens if grammar is None else grammar.longest
+        outcomes: list[Outcome | None] = [self._overflow(len(row), longest) for row in ids]
+        rows = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        for batch in self._batches(ids, rows, alone=grammar is not None and sampling.top_logprobs > 0):
+            for row, outcome in zip(batch, self._run(batch, ids, sampling, grammar, cancel), strict=True):
+                outcomes[row] = outcome
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _overflow(self, prompt: int, answer: int) -> ContextOverflow | None:
+        limit = self.context
+        if limit is None or prompt + answer <= limit:
+            return None
+        return ContextOverflow(
+            f"A prompt of {prompt} tokens and an answer of up to {answer} do not fit into the {limit} tokens of "
+            f"{self.name}. Show less of each candidate, or rank them in smaller windows.",
+            limit=limit,
+            got=prompt + answer,
+        )
+
+    def _batches(self, ids: Sequence[list[int]], rows: list[int], *, alone: bool) -> Iterator[list[int]]:
+        if not rows:
+            return
+        if self._batch_tokens == 1 or alone or not (self._weights.remembers and self._weights.attends):
+            # In the order of their tokens, neighbours share the longest beginnings.
+            yield from ([row] for row in sorted(rows, key=lambda row: ids[row]))
+            return
+        lengths = np.array([len(ids[row]) for row in rows], dtype=np.int64)
+        for batch in plan_batches(lengths, self._batch_tokens):
+            yield [rows[int(place)] for place in batch]
+
+    def _run(
+        self,
+        batch: list[int],
+        ids: Sequence[list[int]],
+        sampling: Sampling,
+        grammar: TokenGrammar | None,
+        cancel: Event | None,
+    ) -> list[Outcome]:
+        """The outcomes of a batch, which is halved where memory does not suffice."""
+        with self.lock:
+            if cancel is not None and cancel.is_set():
+                return [_cancelled() for _ in batch]
+            started = time.perf_counter()
+            answers = [self._answer(sampling, grammar) for _ in batch]
+            try:
+                if len(batch) == 1:
+                    reused = self._write(answers[0], ids[batch[0]], sampling, grammar, cancel)
+                    cached = [reused]
+                else:
+                    cached = self._write_batch(answers, [ids[row] for row in batch], cancel)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._lane.forget()
+                if len(batch) == 1:
+                    return [_no_memory(len(ids[batch[0]]), self._weights.device)]
+                # Outside of the handler the traceback would still hold the batch's memory; halves are small.
+                self._batch_tokens = max(1, self._batch_tokens // 2)
+            else:
+                seconds = time.perf_counter() - started
+                return [
+                    self._outcome(answer, len(ids[row]), seconds, shared, constrained=grammar is not None)
+                    for answer, row, shared in zip(answers, batch, cached, strict=True)
+                ]
+        half = len(batch) // 2
+        return [
+            outcome
+            for part in (batch[:half], batch[half:])
+            for outcome in self._run(part, ids, sampling, grammar, cancel)
+        ]
+
+    def _answer(self, sampling: Sampling, grammar: TokenGrammar | None) -> Answer:
+        if grammar is not None:
+            return ConstrainedAnswer(grammar, sampling, self.ends)
+        return FreeAnswer(sampling, self.vocabulary, self.ends)
+
+    def _write(
+        self,
+        answer: Answer,
+        ids: list[int],
+        sampling: Sampling,
+        grammar: TokenGrammar | None,
+        cancel: Event | None,
+    ) -> int:
+        """Writes one answer; returns how many tokens of the prompt were known from the prompt before."""
+        logits, reused = self._lane.start(ids)
+        first = None
+        if grammar is not None and sampling.top_logprobs:
+            pairs = [(ids, label) for label in grammar.label_ids.values()]
+            first = dict(zip(grammar.label_ids, score_continuations(self._lane, pairs), strict=True))
+            logits, _ = self._lane.start(ids)
+        new = answer.take(logits[-1])
+        while new and not (cancel is not None and cancel.is_set()):
+            new = answer.take(self._lane.feed(new)[-1])
+        if first is not None:
+            answer.first = first
+        return reused
+
+    def _write_batch(self, answers: list[Answer], rows: list[list[int]], cancel: Event | None) -> list[int]:
+        lane = BatchLane(self._weights)
+        logits = lane.start(rows)
+        going = list(range(len(rows)))
+        while going and not (cancel is not None and cancel.is_set()):
+            new = [answers[row].take(values) for row, values in zip(going, logits, strict=True)]
+            left = [place for place, tokens in enumerate(new) if tokens]
+            if left and len(left) < len(going):
+                lane.keep(left)
+            going = [going[place] for place in left]
+            if going:
+                logits = lane.feed([new[place] for place in left])
+        return [0] + [lane.shared] * (len(rows) - 1)
+
+    def _outcome(self, answer: Answer, prompt: int, seconds: float, cached: int, *, constrained: bool) -> Outcome:
+        if answer.finish is None:
+            return _cancelled()
+        return Completion(
+            text=answer.text,
+            usage=Usage(prompt=prompt, completion=len(answer.tokens), cached=cached),
+            finish=answer.finish,
+            seconds=seconds,
+            constrained=constrained,
+            first=answer.first,
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        return [int(number) for number in self.tokenizer.encode(text, add_special_tokens=False)]
+
+
+def _cancelled() -> ModelCancelled:
+    return ModelCancelled("The call was cancelled before the answer was finished.")
+
+
+def _no_memory(tokens: int, device: str) -> ContextOverflow:
+    return ContextOverflow(
+        f"A prompt of {tokens} tokens does not fit into the memory of {device} even alone. Show less of each "
+        "candidate, rank them in smaller windows, or use a lower precision.",
+        got=tokens,
+    )
