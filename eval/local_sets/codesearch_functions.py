@@ -6,13 +6,12 @@ to the semicolon.  The comment is what ends on the line above it, or above its a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
-from unabridged._extras import require
+from unabridged.eval._syntax import parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def commented(language: str, source: str) -> Iterator[Commented]:
     """
     grammar = GRAMMARS[language]
     data = source.encode(errors="replace")
-    root = _parser(grammar)(data).root_node
+    root = parser(grammar.package, grammar.entry)(data).root_node
     waiting = _children(root, data, None)
     while waiting and len(waiting) < _STACKED:
         node, siblings, at = waiting.pop()
@@ -147,12 +146,3 @@ def _stands_behind(before: Any, node: Any) -> bool:
     """Whether ``node`` is a comment on the line of the code before it, about which it speaks."""
     same = before.end_point[0] == node.start_point[0] and before.end_point[1] > 0
     return bool(same and before.type not in _COMMENTS)
-
-
-@cache
-def _parser(grammar: Grammar) -> Callable[[bytes], Any]:
-    tree_sitter = require("tree_sitter", extra="code", purpose="functions are found by their syntax")
-    module = require(grammar.package.replace("-", "_"), extra="code", purpose="a grammar")
-    parser = tree_sitter.Parser(tree_sitter.Language(getattr(module, grammar.entry)()))
-    parse: Callable[[bytes], Any] = parser.parse
-    return parse
