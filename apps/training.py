@@ -13,6 +13,7 @@ from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
 from unabridged.apps.train_mamba import mamba
 from unabridged.apps.train_mine import mine
+from unabridged.apps.train_sea import sea
 
 if TYPE_CHECKING:
     from unabridged.contracts import Corpus
@@ -39,6 +40,7 @@ def root() -> None:
 
 train.command("mamba")(mamba)
 train.command("mine")(mine)
+train.command("sea")(sea)
 
 
 @train.command("positions")

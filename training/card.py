@@ -31,12 +31,18 @@ class Card:
     evaluations: Sequence[tuple[int, float]]
     held_out: Mapping[str, JSON] | None
     teacher: Mapping[str, JSON] | None
+    tags: str = "mamba, retrieval, sentence-similarity"
+    about: str = "A bi-encoder for retrieval, read in one pass."
+    measure: str = "nDCG@10"
+    """Of the evaluations."""
+    more: Sequence[str] = ()
+    """Lines behind the evaluations."""
 
     def markdown(self) -> str:
         """README.md, with the header that model hubs read."""
         head = ["---", f"license: {self.licence}" if self.licence else "license: unknown", "library_name: unabridged"]
-        head += ["tags: [mamba, retrieval, sentence-similarity]", "---", ""]
-        body = [f"# {self.title}", "", "A bi-encoder for retrieval, read in one pass.", ""]
+        head += [f"tags: [{self.tags}]", "---", ""]
+        body = [f"# {self.title}", "", self.about, ""]
         body += [
             "```python",
             "from unabridged.encoders.load import load_encoder",
@@ -49,10 +55,10 @@ class Card:
             body += ["Teacher:", "", *_table(self.teacher), ""]
         body += ["## Data", "", *_data(self.data), "", *_read(self.read), "", "## Result", "", *_table(self.report), ""]
         if self.held_out is not None:
-            body += [_held_out(self.held_out), "", "| step | nDCG@10 |", "|---:|---:|"]
+            body += [_held_out(self.held_out), "", f"| step | {self.measure} |", "|---:|---:|"]
             body += [f"| {step:,} | {value:.4f} |" for step, value in self.evaluations]
             body += [""]
-        body += ["## Made with", "", *_table(versions()), ""]
+        body += [*self.more, "## Made with", "", *_table(versions()), ""]
         return "\n".join((*head, *body))
 
 

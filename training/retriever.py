@@ -213,6 +213,14 @@ class RetrieverTask:
             raise UsageError("There is no teacher.")
         return torch.from_numpy(np.ascontiguousarray(self._teacher[rows])).to(self.tower.device)
 
+    def similar(self, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """How alike the student's vectors ``(B, D)`` and ``(C, D)`` are, ``(B, C)``: their cosines."""
+        return losses.cosines(one, other)
+
+    def ranked(self, one: Rows, other: Rows) -> torch.Tensor:
+        """The teacher's scores ``(B, C)`` of the texts ``one`` ``(B,)`` and ``other`` ``(C,)``: its cosines."""
+        return losses.cosines(self.teacher(one), self.teacher(other))
+
     def _embed(self, rows: Rows) -> torch.Tensor:
         import torch
 
@@ -298,7 +306,7 @@ class _Step:
         if not aim.paired or not len(self.pairs):
             return []
         queries, candidates = (vectors[torch.from_numpy(rows).to(vectors.device)] for rows in self.places[:2])
-        scores = losses.cosines(queries, candidates)
+        scores = self.task.similar(queries, candidates)
         column, known = (torch.from_numpy(part).to(vectors.device) for part in (self.column, self.known))
         row = torch.arange(len(scores), device=vectors.device)
         parts = []
@@ -321,9 +329,9 @@ class _Step:
         aim = self.task.objective
         if not aim.taught:
             return []
-        wanted = self.task.teacher(self.texts)
         parts = []
         if aim.vectors:
+            wanted = self.task.teacher(self.texts)
             found = vectors
             if PROJECTION in self.task.parameters:
                 found = vectors @ self.task.parameters[PROJECTION].T
@@ -333,7 +341,8 @@ class _Step:
             asked, found_, lone = (torch.from_numpy(rows).to(vectors.device) for rows in self.places)
             for one, other in ((asked, found_), (lone, lone)):
                 if len(one) and len(other) > 1:
-                    mine, theirs = (losses.cosines(all_[one], all_[other]) for all_ in (vectors, wanted))
+                    mine = self.task.similar(vectors[one], vectors[other])
+                    theirs = self.task.ranked(*(self.texts[rows.cpu().numpy()] for rows in (one, other)))
                     itself = torch.eye(len(one), dtype=torch.bool, device=vectors.device) if one is lone else None
                     parts.append(aim.scores * losses.score_divergence(mine, theirs, aim.teacher_temperature, itself))
         return parts
