@@ -83,11 +83,10 @@ class FreeAnswer:
     def _likeliest(self, logits: Floats) -> dict[str, float]:
         count = min(self._sampling.top_logprobs, len(logits))
         values = log_softmax(logits)
-        found: dict[str, float] = {}
-        for token in np.argsort(-values, kind="stable")[:count]:
-            # Fragments of a letter may look alike; the likeliest of them is named.
-            found.setdefault(str(self._vocabulary.tokenizer.decode([int(token)])), float(values[token]))
-        return found
+        return {
+            self._vocabulary.shown(int(token)): float(values[token])
+            for token in np.argsort(-values, kind="stable")[:count]
+        }
 
 
 class Picker:

@@ -47,7 +47,7 @@ def converted(file: Path, *, cache: Path | None = None, notify: Notify | None = 
     place = (cache or cache_folder()) / "models" / f"{file.stem}-{source[:16]}-{FORMAT}"
     place.parent.mkdir(parents=True, exist_ok=True)
     locks = require("filelock", extra="llm-local")
-    with locks.FileLock(place.with_suffix(".lock")):
+    with locks.FileLock(place.with_name(f"{place.name}.lock")):
         if not _is_whole(place):
             (notify or logger.info)(
                 f"Converting {file.name} into a folder that loads faster: once, about half a minute to two minutes."

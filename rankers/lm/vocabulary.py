@@ -88,6 +88,11 @@ class Vocabulary:
         """What ``ids`` write, control tokens left out."""
         return b"".join(self.pieces[number] or b"" for number in ids if number < len(self.pieces))
 
+    def shown(self, token: int) -> str:
+        """A token for people: its text, or its name where it is only a part of a letter."""
+        text = str(self.tokenizer.decode([token]))
+        return str(self.tokenizer.convert_ids_to_tokens(token)) if "\N{REPLACEMENT CHARACTER}" in text else text
+
     def _ids(self, text: str) -> list[int]:
         return [int(number) for number in self.tokenizer.encode(text, add_special_tokens=False)]
 
