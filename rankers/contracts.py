@@ -9,6 +9,7 @@ Only the standard library is imported here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -97,6 +98,8 @@ class Exposure:
     """How many prompts it was in."""
     flags: tuple[str, ...] = ()
     """Of :data:`SEGMENTS`, :data:`CUT`, :data:`SHRUNK`, :data:`CHANGED`, :data:`UNREAD`, :data:`KEPT`."""
+    best: tuple[Characters, ...] = ()
+    """The parts whose scores made the candidate's, best first, where parts are scored alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ class Ranking:
             if values is not None and len(values) != len(self.order):
                 raise ShapeError(f"{len(values)} {name} for {len(self.order)} candidates.")
         for score in self.scores or ():
-            if score is not None and score != score:
+            if score is not None and math.isnan(score):
                 raise ShapeError("A score is not a number. A candidate without a score has None.")
 
 

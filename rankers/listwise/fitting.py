@@ -9,17 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from unabridged.rankers.contracts import CHANGED, CUT, SEGMENTS, Candidate, Characters
 from unabridged.rankers.listwise.inert import inert
 from unabridged.rankers.listwise.labels import Labels
 from unabridged.rankers.listwise.segments import LexicalSegments, SegmentSelector
-from unabridged.rankers.lm.contracts import LanguageModel
 
 JOINT = " \u2026 "
 """Between two segments that do not touch."""
 SEGMENTS_PER_TEXT = 4
 """Into so many segments the room of a candidate is divided: several places can be shown, each with its context."""
+
+
+class TokenCounter(Protocol):
+    """What counts and cuts texts; every :class:`~unabridged.rankers.lm.contracts.LanguageModel` is one."""
+
+    def count_texts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text alone."""
+        ...
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The longest beginning of ``text`` of at most ``tokens`` tokens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +48,7 @@ class Piece:
 class Fitter:
     """Shows candidates of one model's prompts within a number of tokens."""
 
-    model: LanguageModel
+    model: TokenCounter
     labels: Labels
     selector: SegmentSelector | None = None
     """Where a candidate brings no segments; None: by the query's words."""

@@ -154,9 +154,9 @@ def _extract(answer: str, form: AnswerForm, wanted: int) -> tuple[list[str], For
     if every:
         chained = _longest(rf"{bracketed}(?:{_MORE}{bracketed})+", bracketed, answer)
         # A chain is the answer and ids elsewhere are talk, unless the chain is a small part of what was named.
-        inside = set(chained)
-        if 2 * len(inside) >= len(set(every)):
-            return [*chained, *(one for one in every if one not in inside)], "bracketed"
+        links = set(chained)
+        if 2 * len(links) >= len(set(every)):
+            return [*chained, *(one for one in every if one not in links)], "bracketed"
         return every, "bracketed"
     return _bare(answer, form, wanted)
 

@@ -94,7 +94,7 @@ def _heapsort(items: Order, top: int, children: int) -> Plan:
     heap = list(items)
     for root in range((len(heap) - 2) // _arity(children), -1, -1):
         yield from _sink(heap, root, children)
-    best = []
+    best: list[int] = []
     while heap and len(best) < top:
         best.append(heap[0])
         last = heap.pop()

@@ -54,7 +54,7 @@ def load_template(path: Path) -> Template:
 
 def read_template(keys: Mapping[str, Any], name: str) -> Template:
     """The template that ``keys`` describe; :class:`UsageError` names what is wrong with them."""
-    method = keys.get("method")
+    method = str(keys.get("method"))
     if method in _INSTEAD:
         raise UsageError(f"Template {name!r}: method {method} is not used here: {_INSTEAD[method]}.")
     if method not in get_args(Method):
@@ -93,7 +93,8 @@ def _parts(
     method: str, texts: Mapping[str, str], roles: object, name: str
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...], tuple[Turn, ...]]:
     if method == "multiturn_listwise":
-        user, assistant = cast("Role", "user"), cast("Role", "assistant")
+        user: Role = "user"
+        assistant: Role = "assistant"
         opening = (Turn(user, texts["prefix_user"]), Turn(assistant, texts["prefix_assistant"]))
         each = (Turn(user, texts["body_user"]), Turn(assistant, texts["body_assistant"]))
         return opening, each, (Turn(user, texts["suffix_user"]),)

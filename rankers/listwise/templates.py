@@ -55,6 +55,8 @@ class Template:
     instruction: str = ""
     extraction: re.Pattern[str] | None = None
     validation: re.Pattern[str] | None = None
+    shows_query: bool = True
+    """Whether the query is in the prompt; it is not where it is the answer that is scored."""
 
     def __post_init__(self) -> None:
         shared = _named(self.opening, self.name) | _named(self.closing, self.name)
@@ -67,7 +69,7 @@ class Template:
                 f"Template {self.name!r} has the placeholder {{{min(unknown)}}} where there is nothing for it. Known "
                 f"are {known}; those of one candidate stand in the body. Write {{{{ for a brace."
             )
-        missing = set() if "query" in shared | each else {"query"}
+        missing = set() if not self.shows_query or "query" in shared | each else {"query"}
         missing |= set() if _TEXT & (shared | each) else {"candidate"}
         missing |= set() if pointwise or "rank" in each else {"rank"}
         if missing:
