@@ -16,7 +16,7 @@ from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Rows
 from unabridged.encoders.load import check_passport
 from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
 from unabridged.index.lexical.searcher import LexicalIndex
-from unabridged.index.shard import LEXICAL
+from unabridged.index.shard import LEXICAL, Shard
 from unabridged.manifest import check_hashes, load_manifest
 from unabridged.retrievers.build import BuildReport
 from unabridged.retrievers.dense import open_dense
@@ -354,11 +354,20 @@ class Index:
         Raises:
             UsageError: the index has no living document with this id.
         """
+        shard, local = self.place(doc_id)
+        return shard.source(local)
+
+    def place(self, doc_id: str) -> tuple[Shard, int]:
+        """The shard that holds a document, and its row there.
+
+        Raises:
+            UsageError: the index has no living document with this id.
+        """
         rows = self._known.find_ids(doc_id)
         if not rows:
             raise UsageError(f"The index {self.folder} has no document with id {doc_id!r}")
         shard, local, _ = self.rows.locate(rows[0])
-        return shard.source(local)
+        return shard, local
 
     @cached_property
     def _known(self) -> Known:

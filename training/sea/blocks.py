@@ -31,7 +31,7 @@ from unabridged.progress import Listener, Meter
 from unabridged.training.sea.data import PairTexts
 from unabridged.training.shelf import QUERY, blocks
 
-PART = 256
+PART = 64
 """Texts between two marks: a kill costs at most this many again."""
 
 

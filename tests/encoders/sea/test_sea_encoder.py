@@ -16,6 +16,7 @@ from unabridged.encoders.sea.aggregators import Aggregator
 from unabridged.encoders.sea.encoder import SeaEncoder
 from unabridged.encoders.sea.folder import WEIGHTS_NAME
 from unabridged.errors import MissingFile, PassportMismatch, UsageError, ValidationError
+from unabridged.retrievers.evidence import blocks_of
 
 TEXTS = ["the cat", "", "the cat sat on the mat. " * 30, "naïve 🙂 " * 20, "  \n"]
 
@@ -228,3 +229,24 @@ def test_an_index_is_built_and_opened_again_with_the_encoder_of_its_passport(fol
     assert index.state.passport.facts["kind"] == "sea"
     segments = ub.open_index(tmp_path / "index").search_one("mat", mode="dense", level="segment")
     assert len(segments) > 3
+
+
+def test_blocks_of_a_document_are_weighed_again_from_what_the_index_keeps(folder, base, tmp_path):
+    documents = [Document(f"d{n}", text, title="t") for n, text in enumerate(TEXTS)]
+    encoder = load_encoder(folder, device="cpu")
+    ub.build_index(ListCorpus(documents), encoder, tmp_path / "index", vector_dtype="float16")
+    index = ub.open_index(tmp_path / "index")
+    sources = [document.source for document in documents]
+    read = encoder.encode_documents(sources)
+    wanted = encoder.block_weights(read.segments, read.offsets)
+    for n, document in enumerate(documents):
+        rows = slice(*read.offsets[n : n + 2])
+        blocks = blocks_of(index, document.id)
+        assert [[block.start, block.end] for block in blocks] == read.spans[rows].tolist()
+        np.testing.assert_allclose([block.weight for block in blocks], wanted[rows], atol=2e-3)
+    with pytest.raises(UsageError, match="no document with id 'd9'"):
+        blocks_of(index, "d9")
+    ub.build_index(ListCorpus(documents), base, tmp_path / "plain")
+    assert blocks_of(ub.open_index(tmp_path / "plain"), "d0") == ()
+    ub.build_index(ListCorpus(documents), encoder, tmp_path / "whole", level="doc")
+    assert blocks_of(ub.open_index(tmp_path / "whole"), "d0") == ()
