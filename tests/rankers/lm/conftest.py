@@ -34,3 +34,13 @@ def tiny_model(llama_folder):
     from unabridged.rankers.lm.local import LocalModel
 
     return LocalModel.load(llama_folder, device="cpu")
+
+
+_SERVER_SPEC = importlib.util.spec_from_file_location("scripted_server", Path(__file__).with_name("scripted_server.py"))
+_SERVER = importlib.util.module_from_spec(_SERVER_SPEC)
+_SERVER_SPEC.loader.exec_module(_SERVER)
+
+
+@pytest.fixture(scope="session")
+def scripted():
+    return _SERVER

@@ -1,0 +1,322 @@
+"""A model behind any server that speaks the OpenAI chat protocol: vLLM, SGLang, llama.cpp, Ollama, hosted ones.
+
+The ``openai`` package does the transport.  Attempts are counted here and not there, so that each one is within the
+rate limits, waits can be cancelled, and a report can say how many were sent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+
+from unabridged._extras import require
+from unabridged.contracts import JSON
+from unabridged.encoders._hashes import canonical_sha256
+from unabridged.errors import (
+    AuthFailed,
+    BadRequest,
+    MalformedResponse,
+    ModelCancelled,
+    ModelError,
+    ModelTimeout,
+    RateLimited,
+    ServerUnavailable,
+    UsageError,
+)
+from unabridged.rankers.lm import estimate
+from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
+from unabridged.rankers.lm.failures import Failure, classify, masked, refusal_of
+from unabridged.rankers.lm.pacing import Pace, Retry
+from unabridged.rankers.lm.replies import first_labels, from_schema, read_reply
+from unabridged.rankers.lm.requests import MOST_LOGPROBS, Dialect
+
+OPENAI = "https://api.openai.com/v1"
+KEY_VARIABLE = "UNABRIDGED_API_KEY"
+OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
+NO_KEY = "none"
+"""Sent where there is no key: servers on one's own machine do not look at it."""
+POLL = 0.05
+"""Seconds between looks at whether the caller has cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where a model is, and how it may be asked.  Times are seconds."""
+
+    base_url: str = OPENAI
+    api_key: str | None = field(default=None, repr=False)
+    """None: ``$UNABRIDGED_API_KEY``; for api.openai.com also ``$OPENAI_API_KEY``, which goes to no other host."""
+    connect_timeout: float = 10.0
+    read_timeout: float = 180.0
+    retry: Retry = field(default_factory=Retry)
+    concurrency: int = 8
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    context: int | None = None
+    """Tokens of prompt and answer, where it is known; servers do not say it beforehand."""
+    revision: str = ""
+    """Of the model, as far as one knows it; part of what cached answers are kept under."""
+    extra: Mapping[str, JSON] = field(default_factory=dict)
+    """Fields put into every request as they are, such as ``{"chat_template_kwargs": {"enable_thinking": False}}``."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise UsageError(
+                f"base_url={parts.scheme}://{parts.hostname or ''}… should be like https://host/v1, without a "
+                "user name or password in it."
+            )
+
+    @property
+    def key(self) -> str:
+        """The key to send; ``none`` if there is none."""
+        named = self.api_key or os.environ.get(KEY_VARIABLE)
+        if not named and urlsplit(self.base_url).hostname == urlsplit(OPENAI).hostname:
+            named = os.environ.get(OPENAI_KEY_VARIABLE)
+        return named or NO_KEY
+
+
+class ServerModel:
+    """Satisfies :class:`~unabridged.rankers.lm.contracts.LanguageModel`; safe to share by threads."""
+
+    def __init__(self, model: str, server: Server | None = None) -> None:
+        self.server = server or Server()
+        self.model = model
+        self._dialect = Dialect()
+        self._pace = Pace(
+            self.server.concurrency,
+            requests=self.server.requests_per_minute,
+            tokens=self.server.tokens_per_minute,
+        )
+        self._openai = require("openai", extra="llm", purpose="models behind a server")
+
+    @property
+    def name(self) -> str:
+        """``openai:MODEL@URL``, which loads it again."""
+        return f"openai:{self.model}@{self.server.base_url}"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over address, model, revision and extra fields; a server may still change what it serves."""
+        server = self.server
+        facts = [server.base_url.rstrip("/"), self.model, server.revision, dict(server.extra)]
+        return canonical_sha256(facts)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the server is not known to refuse: it is found out by the first call that asks for it."""
+        return Capabilities(
+            constrained=False,
+            structured=self._dialect.takes("response_format"),
+            logprobs=MOST_LOGPROBS if self._dialect.takes("logprobs") else 0,
+            context=self.server.context,
+            prefix=False,
+            exact_tokens=False,
+        )
+
+    @property
+    def adaptations(self) -> tuple[str, ...]:
+        """What the server refused and is no longer sent, in sentences."""
+        return tuple(self._dialect.adaptations)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """An estimate, on the high side."""
+        return estimate.prompt_tokens(prompt)
+
+    def count_texts(self, texts: Sequence[str]) -> list[int]:
+        """Estimates, on the high side."""
+        return estimate.texts_tokens(texts)
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The longest beginning of an estimated ``tokens`` tokens."""
+        return estimate.beginning(text, tokens)
+
+    def complete(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        constraint: Constraint | None = None,
+        cancel: Event | None = None,
+    ) -> list[Outcome]:
+        """One outcome per prompt.  Once cancelled, requests on their way are no longer waited for."""
+        # Opened here, so that a missing package or a wrong setting is told by the caller's own thread.
+        _ = self._client
+        if not all(prompts):
+            raise UsageError("A prompt has no message. Give it at least one.")
+        stop = cancel or Event()
+        giving_up = threading.Event()
+        pool = ThreadPoolExecutor(min(self.server.concurrency, max(1, len(prompts))), thread_name_prefix="lm")
+        try:
+            jobs = [pool.submit(self._one, prompt, sampling, constraint, stop, giving_up) for prompt in prompts]
+            _wait(jobs, stop)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        outcomes: list[Outcome] = [
+            job.result() if job.done() and not job.cancelled() else _cancelled(self.name) for job in jobs
+        ]
+        for outcome in outcomes:
+            if isinstance(outcome, AuthFailed):
+                raise outcome
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BadRequest)]
+        if refused and len(refused) == len(outcomes):
+            raise refused[0]
+        return outcomes
+
+    @cached_property
+    def _client(self) -> Any:
+        server = self.server
+        return self._openai.OpenAI(
+            base_url=server.base_url,
+            api_key=server.key,
+            timeout=self._openai.Timeout(server.read_timeout, connect=server.connect_timeout),
+            max_retries=0,
+        )
+
+    def _one(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        constraint: Constraint | None,
+        cancel: Event,
+        giving_up: Event,
+    ) -> Outcome:
+        """The outcome of one prompt, after as many attempts as allowed."""
+        started = time.perf_counter()
+        attempts = failed = 0
+        while not giving_up.is_set():
+            if not self._pace.enter(self.count_tokens(prompt) + sampling.max_tokens, cancel):
+                break
+            attempts += 1
+            try:
+                found = self._attempt(prompt, sampling, constraint)
+            finally:
+                self._pace.leave()
+            if isinstance(found, Completion):
+                return replace(found, seconds=time.perf_counter() - started, attempts=attempts)
+            if found is None:
+                continue
+            if isinstance(found.error, AuthFailed):
+                giving_up.set()
+            failed += 1
+            seconds = self._wait_after(failed, found)
+            if seconds is None:
+                return found.error
+            if cancel.wait(seconds):
+                break
+        return _cancelled(self.name)
+
+    def _attempt(
+        self, prompt: Prompt, sampling: Sampling, constraint: Constraint | None
+    ) -> Completion | Failure | None:
+        """One request: an answer, a failure, or None where the server refused a field that is now left out."""
+        body = self._dialect.body(self.model, prompt, sampling, constraint)
+        try:
+            return self._completion(self._send(body), body, sampling, constraint)
+        except ModelError as error:
+            return Failure(error, transient=False)
+        except self._openai.APIStatusError as error:
+            refusal = refusal_of(error, self.server.key)
+            failure = classify(refusal, self.name)
+            adapts = isinstance(failure.error, BadRequest) and self._dialect.adapt(refusal, body)
+            return None if adapts else failure
+        except self._openai.APIError as error:
+            return self._broken(error)
+
+    def _wait_after(self, failed: int, failure: Failure) -> float | None:
+        """Seconds before the next attempt; None if there is to be none."""
+        if not failure.transient:
+            return None
+        asked = failure.error.retry_after if isinstance(failure.error, RateLimited) else None
+        seconds = self.server.retry.wait(failed, asked)
+        if asked is not None and seconds is not None:
+            self._pace.pause(asked)
+        return seconds
+
+    def _send(self, body: Mapping[str, JSON]) -> bytes:
+        """The bytes of the response; the package's errors pass."""
+        try:
+            response = self._client.chat.completions.with_raw_response.create(
+                model=body["model"], messages=body["messages"], extra_body={**body, **self.server.extra}
+            )
+        except (UnicodeError, ValueError, TypeError) as error:
+            raise BadRequest(f"The request to {self.name} could not be written: {error}") from error
+        return bytes(response.http_response.content)
+
+    def _completion(
+        self,
+        raw: bytes,
+        body: Mapping[str, JSON],
+        sampling: Sampling,
+        constraint: Constraint | None,
+    ) -> Completion:
+        reply = read_reply(raw, self.name)
+        text, satisfied = _before_stop(reply.text, sampling.stop), False
+        if constraint is not None and "response_format" in body:
+            found = from_schema(text, constraint)
+            if found is not None:
+                text, satisfied = found
+            elif reply.finish == "stop":
+                self._dialect.ignores_schema()
+        return Completion(
+            text=text,
+            usage=reply.usage,
+            finish=reply.finish,
+            seconds=0.0,
+            constrained=satisfied,
+            first=first_labels(reply.top, constraint) if sampling.top_logprobs else None,
+        )
+
+    def _broken(self, error: Any) -> Failure:
+        """A connection that was not made, broke, or took too long."""
+        if isinstance(error, self._openai.APITimeoutError):
+            return Failure(
+                ModelTimeout(
+                    f"{self.name} gave no answer in {self.server.read_timeout:g} s (or no connection in "
+                    f"{self.server.connect_timeout:g} s). Allow more time, or ask for fewer tokens."
+                ),
+                True,
+            )
+        if isinstance(error, self._openai.APIConnectionError):
+            cause = masked(str(error.__cause__ or error), self.server.key)
+            return Failure(ServerUnavailable(f"{self.name} cannot be reached, or broke off: {cause}"), True)
+        return Failure(MalformedResponse(f"{self.name}: {masked(str(error), self.server.key)[:300]}"), False)
+
+
+def served_models(server: Server) -> list[str]:
+    """Names of the models that a server says it has; :class:`ModelError` where it does not say."""
+    openai = require("openai", extra="llm", purpose="models behind a server")
+    timeout = openai.Timeout(server.read_timeout, connect=server.connect_timeout)
+    client = openai.OpenAI(base_url=server.base_url, api_key=server.key, timeout=timeout, max_retries=0)
+    try:
+        return [str(model.id) for model in client.models.list().data or []]
+    except openai.APIStatusError as error:
+        raise classify(refusal_of(error, server.key), server.base_url).error from error
+    except (openai.APIError, ValueError, AttributeError, TypeError) as error:
+        raise ServerUnavailable(
+            f"{server.base_url} does not say which models it has: {masked(str(error), server.key)}. Name one."
+        ) from error
+
+
+def _wait(jobs: Sequence[Future[Outcome]], cancel: Event) -> None:
+    """Until all are done or the caller cancels."""
+    while wait(jobs, timeout=POLL).not_done and not cancel.is_set():
+        pass
+
+
+def _before_stop(text: str, stops: Sequence[str]) -> str:
+    """``text`` up to the first stop string: not every server knows them, and some leave them in."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return text[: min(places)] if places else text
+
+
+def _cancelled(name: str) -> ModelCancelled:
+    return ModelCancelled(f"The call to {name} was taken back before there was an answer.")
