@@ -15,9 +15,9 @@ their ``.index.json``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unabridged._extras import require
 from unabridged.encoders._extension_file import read_json
@@ -38,12 +38,13 @@ def load_tensors(folder: Path, config: MambaConfig) -> dict[str, torch.Tensor]:
     Raises:
         MissingFile: no file of weights, or a shard that the index names is not there.
         ValidationError: a tensor that is missing, unknown, twice, or of another shape than the configuration says:
-            by its name, with both shapes.
+            by its name, with both shapes; a file that is damaged, or tensors that are no plain floating point numbers.
     """
+    torch = require("torch", extra="torch", purpose="Mamba encoders")
     expected = config.shapes()
     found: dict[str, torch.Tensor] = {}
     for path in _files(Path(folder)):
-        for stored, shape, load in _tensors(path):
+        for stored, shape, load in stored_tensors(path):
             name = canonical(stored)
             if name in _NOT_NEEDED:
                 continue
@@ -59,7 +60,13 @@ def load_tensors(folder: Path, config: MambaConfig) -> dict[str, torch.Tensor]:
                     f"{path}: {stored} has shape {shape}, and config.json makes it {expected[name]}. Restore the "
                     "configuration that belongs to the weights."
                 )
-            found[name] = load()
+            tensor = load()
+            if not tensor.is_floating_point() or tensor.layout is not torch.strided or tensor.is_meta:
+                raise ValidationError(
+                    f"{path}: {stored} is a tensor of {tensor.dtype}, {tensor.layout} on {tensor.device}; expected "
+                    "floating point numbers side by side. Load the checkpoint that was not quantised or packed."
+                )
+            found[name] = tensor
     if missing := sorted(set(expected) - set(found)):
         raise ValidationError(
             f"{folder} lacks {len(missing)} of {len(expected)} tensors, the first is {missing[0]} of shape "
@@ -97,8 +104,11 @@ def _shards(index: Path) -> list[Path]:
     return paths
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], Any]]:
-    """Name, shape and reader of each tensor of a file; safetensors are read one by one."""
+def stored_tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], Callable[[], torch.Tensor]]]:
+    """Name, shape and reader of each tensor of a file, as stored; safetensors are read one by one.
+
+    :class:`ValidationError` if it is no such file, or holds something else than tensors by name.
+    """
     torch = require("torch", extra="torch", purpose="Mamba encoders")
     if path.suffix == ".safetensors":
         safetensors = require("safetensors", extra="torch", purpose="reading model.safetensors")
@@ -110,15 +120,18 @@ def _tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], Any]]:
         except safetensors.SafetensorError as error:
             raise ValidationError(f"{path} is not a file of safetensors ({error}). Restore the file.") from error
         return
-    import pickle
-
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a damaged pickle fails as whatever its bytes happen to mean
         raise ValidationError(
             f"{path} does not load as a file of tensors alone ({error}). Restore the file."
         ) from error
     if not isinstance(content, Mapping):
         raise ValidationError(f"{path} should hold tensors by name and holds a {type(content).__name__}.")
     for name, tensor in content.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValidationError(
+                f"{path} should hold tensors by name and holds a {type(tensor).__name__} under {name!r}. Store the "
+                "model's state_dict() by itself."
+            )
         yield str(name), tuple(tensor.shape), lambda tensor=tensor: tensor

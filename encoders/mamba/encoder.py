@@ -63,12 +63,12 @@ class MambaEncoder:
         self.settings = asked
         self.words = words or folder
         self.tokenizer = Tokenizer(self.words)
+        # What can be known to be wrong is known at once, and not with the first vector.
+        self._models = [Placed(folder, device, asked.precision, asked.batch_tokens) for device in devices]
+        self._vocabulary = self._models[0].config.vocab
         self._chosen = Choices.of(folder, asked)
         self._prompts = self._chosen.prompts
-        self._models = [Placed(folder, device, asked.precision, asked.batch_tokens) for device in devices]
-        # What can be known to be wrong is known at once, and not with the first vector.
         self._eos = eos_token(self.words)
-        self._vocabulary = self._models[0].config.vocab
 
     @property
     def dim(self) -> int:

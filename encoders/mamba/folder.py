@@ -59,7 +59,7 @@ class Saved:
         saved |= content
         for name, fits, kind in (
             ("carry", type(saved["carry"]) is bool, "true or false"),
-            ("max_tokens", _is_count(saved["max_tokens"]), "a whole number above 0"),
+            ("max_tokens", _is_count(saved["max_tokens"]), "a whole number above 0, of 31 bits"),
             ("truncate_dim", saved["truncate_dim"] is None or _is_count(saved["truncate_dim"]), "a width or null"),
         ):
             if not fits:
@@ -73,7 +73,7 @@ class Saved:
 
 
 def _is_count(value: JSON) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value < 1 << 31
 
 
 def tokenizer_folder(folder: ModelFolder, *, network: bool) -> ModelFolder:

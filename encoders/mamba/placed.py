@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ from unabridged._extras import require
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._tokens import Ids
 from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from unabridged.errors import UsageError
 
 if TYPE_CHECKING:
     from unabridged.encoders.mamba.config import MambaConfig
@@ -57,13 +60,13 @@ class Placed:
         from unabridged.encoders.mamba.model import MambaModel
 
         kind = getattr(torch, self._precision)
-        return MambaModel(
-            self.config,
-            {
+        stored = load_tensors(self._folder.path, self.config)
+        with device_errors(self.device):
+            own = {
                 name: tensor.to(self.device, torch.float32 if name.endswith(EXACT) else kind)
-                for name, tensor in load_tensors(self._folder.path, self.config).items()
-            },
-        )
+                for name, tensor in stored.items()
+            }
+        return MambaModel(self.config, own)
 
     def streaming(self, closing: Ids, pooling: str) -> Streaming:
         """The way of streams through the model; the same one each time, with what it learned of memory."""
@@ -73,3 +76,19 @@ class Placed:
             block = self._block or (CPU_BATCH_TOKENS if self.device == "cpu" else GPU_BATCH_TOKENS)
             self._streaming = Streaming(self.model, self.device, closing, pooling, block)
         return self._streaming
+
+
+@contextlib.contextmanager
+def device_errors(device: str) -> Iterator[None]:
+    """:class:`UsageError` for a device that torch does not know or does not find; a lack of memory passes."""
+    from unabridged.encoders._torch import is_out_of_memory
+
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        raise UsageError(
+            f"The device {device!r} cannot be used ({str(error).splitlines()[0]}). Name one that torch has here, such "
+            "as cpu."
+        ) from error

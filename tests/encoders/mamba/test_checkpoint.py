@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from unabridged.encoders.mamba.checkpoint import load_tensors
 from unabridged.encoders.mamba.config import MambaConfig
+from unabridged.encoders.mamba.initial import initial
 from unabridged.errors import MissingFile, ValidationError
 
 torch = pytest.importorskip("torch")
@@ -131,6 +133,55 @@ def test_nothing_in_a_torch_file_is_executed(published, capsys):
     with pytest.raises(ValidationError, match="tensors alone"):
         load_tensors(folder, config)
     assert "executed" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A folder with a torch file of fresh parameters, what is in it, and its configuration."""
+    config = MambaConfig.from_json({**SHAPE, "model_type": "mamba", "state_size": 4}, "config.json")
+    torch.save(initial(config, 0), tmp_path / "pytorch_model.bin")
+    return tmp_path, initial(config, 0), config
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_torch_file_with_any_damage_is_read_or_refused_and_never_fails_otherwise(stored, zipped):
+    folder, tensors, config = stored
+    path = folder / "pytorch_model.bin"
+    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for number in range(60):
+        damaged = bytearray(whole)
+        # The names and the ways of reading lie in front; half of the damage is there.
+        for place in rng.integers(0, len(whole) if number % 2 else 2000, 5):
+            damaged[place] = rng.integers(0, 256)
+        path.write_bytes(damaged if number % 3 else damaged[: rng.integers(0, len(whole))])
+        try:
+            load_tensors(folder, config)
+        except ValidationError:
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda own: {"model": own}, "holds a dict under 'model'"),
+        (lambda own: {**own, "step": 3}, "holds a int under 'step'"),
+        (lambda own: {name: (value * 100).to(torch.int8) for name, value in own.items()}, r"torch\.int8"),
+        (lambda own: {name: value > 0 for name, value in own.items()}, r"torch\.bool"),
+        (lambda own: {name: value.to(torch.complex64) for name, value in own.items()}, r"torch\.complex64"),
+        (lambda own: {name: value.to_sparse() for name, value in own.items()}, r"torch\.sparse_coo"),
+        (lambda own: {name: value.to("meta") for name, value in own.items()}, "on meta"),
+    ],
+    ids=["nested", "a number", "int8", "bool", "complex", "sparse", "meta"],
+)
+def test_what_is_no_tensor_of_plain_numbers_is_refused_by_name(stored, change, words):
+    folder, tensors, config = stored
+    torch.save(change(tensors), folder / "pytorch_model.bin")
+    with pytest.raises(ValidationError, match=words):
+        load_tensors(folder, config)
 
 
 HF = {**SHAPE, "model_type": "mamba"}

@@ -229,10 +229,23 @@ def test_a_variant_that_is_not_supported_is_refused_by_name(copy):
         load_encoder(copy)
 
 
+@pytest.mark.parametrize("width", ["wide", 3.5, -32, None], ids=str)
+def test_a_width_that_is_no_number_is_named_by_its_field(copy, width):
+    edit(copy / "config.json", lambda c: c.update(hidden_size=width))
+    with pytest.raises(ValidationError, match=r"config\.json: hidden_size should be a whole number above 0"):
+        load_encoder(copy)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_a_usage_error(folder, device):
+    with pytest.raises(UsageError, match=f"'{device}' cannot be used"):
+        load_encoder(folder, device=device).encode_queries(["the cat"])
+
+
 @pytest.mark.parametrize(
     "content",
     [{"format": 2}, {"format": 1, "shape": 3}, {"format": 1, "carry": "yes"}, {"format": 1, "max_tokens": 0},
-     {"format": 1, "truncate_dim": 1.5}],
+     {"format": 1, "max_tokens": 1 << 70}, {"format": 1, "truncate_dim": 1.5}],
     ids=str,
 )  # fmt: skip
 def test_settings_that_are_not_understood_are_refused(copy, content):
