@@ -7,8 +7,11 @@ Letters::
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +81,15 @@ class HeldOut:
             for number, (query, _) in enumerate(self.queries)
         }
         return float(evaluate(run, self.qrels, [MEASURE]).means[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what is asked and judged: evaluations of two sets are not compared."""
+        hashed = hashlib.sha256(json.dumps(self.qrels, sort_keys=True).encode())
+        for texts in (self.queries, self.documents):
+            for name, ids in texts:
+                hashed.update(f"{json.dumps(name)} {len(ids)} ".encode() + ids.astype(np.int32).tobytes())
+        return hashed.hexdigest()
 
     @property
     def facts(self) -> dict[str, JSON]:

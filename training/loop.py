@@ -147,16 +147,22 @@ class Checkpoint:
     def load(self) -> dict[str, torch.Tensor]:
         """What :meth:`save` wrote, nothing if it never did.
 
-        :class:`ValidationError` if the file is of a run with other settings.
+        :class:`ValidationError` if the file is of a run with other settings, or is no checkpoint.
         """
         if not self.path.is_file():
             return {}
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(str(self.path), "pt") as file:
-            settings, self.losses, *notes = json.loads(file.metadata()["state"])
-            self.notes.update(*notes)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        try:
+            with safe_open(str(self.path), "pt") as file:
+                settings, self.losses, *notes = json.loads((file.metadata() or {})["state"])
+                self.notes.update(*notes)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise ValidationError(
+                f"{self.path} should be the checkpoint of an unfinished training and does not load as one ({error!r}). "
+                "Restore it, or remove it to begin again."
+            ) from error
         wanted = json.loads(json.dumps(self.settings))
         if settings != wanted:
             name = next(name for name in {*settings, *wanted} if settings.get(name) != wanted.get(name))
@@ -177,7 +183,8 @@ def fit(
     """Trains ``task`` from the checkpoint, or from the start, to the end; gives the loss of every step.
 
     Interrupted at any moment and called again, it ends with the same parameters.  One event per step: its documents
-    are texts, and its unit of work is the token.  :class:`ValidationError` names the step whose loss is not finite.
+    are texts, and its unit of work is the token.  :class:`ValidationError` names the step whose loss or gradient is not
+    finite.
     """
     parameters = task.parameters
     optimizer = _optimizer(parameters, schedule, extras.undecayed)
@@ -222,7 +229,12 @@ def _step(task: Task, optimizer: Any, schedule: Schedule, batch: tuple[int, int,
             "the clip, or train in float32; the run continues from its last checkpoint if its settings stay the same."
         )
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(list(task.parameters.values()), schedule.clip)
+    norm = float(torch.nn.utils.clip_grad_norm_(list(task.parameters.values()), schedule.clip))
+    if not math.isfinite(norm):  # a step with it would make every parameter NaN, and the next checkpoint with them
+        raise ValidationError(
+            f"The gradient of step {step + 1} of {total} has norm {norm}, at a loss of {float(loss.detach())}. Lower "
+            f"the rate (now {schedule.lr}), or train in float32; the run continues from its last checkpoint."
+        )
     optimizer.step()
     return float(loss.detach())
 

@@ -133,7 +133,7 @@ class RetrieverTask:
     ) -> None:
         """``teacher`` are its vectors ``(N, E)`` of all texts on the shelf.
 
-        :class:`UsageError` if the objective needs pairs or a teacher and there are none.
+        :class:`UsageError` if the objective needs pairs or a teacher and there are none, or if nothing is learned.
         """
         if objective.taught and teacher is None:
             raise UsageError("vectors and scores are learned from a teacher, and there is none: name one (--teacher).")
@@ -147,6 +147,11 @@ class RetrieverTask:
         self.drawing = drawing
         self._teacher = teacher if objective.taught else None
         self._documents = shelf.documents
+        if self._silent():
+            raise UsageError(
+                "Every step holds one text and nothing to compare it with, so that nothing is learned. Give more pairs "
+                "or texts a step, or wrong answers (negatives, random_negatives); --orthogonal needs one pair only."
+            )
 
     @property
     def facts(self) -> dict[str, JSON]:
@@ -201,9 +206,17 @@ class RetrieverTask:
         chunks = plan_chunks(self.shelf.lengths[texts], self.drawing.chunk_tokens)
         vectors = embed_chunks(lambda chunk: self._embed(texts[chunk]), chunks, cached=self.drawing.cached)
         found = torch.zeros((), device=vectors.device)
-        for part in (*step.own(vectors), *step.taught(vectors)):
+        parts = [*step.own(vectors), *step.taught(vectors)]
+        for part in parts or [0.0 * vectors.sum()]:  # the last step may be one text, which nothing is compared with
             found = found + part
         return found
+
+    def right(self, pair: int) -> Rows:
+        """Right answers of a pair's query, those of other pairs with the same query among them."""
+        order, asked = self._by_query
+        query = self.shelf.queries[pair]
+        first, last = np.searchsorted(asked, query), np.searchsorted(asked, query, side="right")
+        return np.concatenate([rows_of(self.shelf.positives, same) for same in order[first:last].tolist()])
 
     def teacher(self, rows: Rows) -> torch.Tensor:
         """The teacher's vectors of ``rows``, ``(n, E)``."""
@@ -220,6 +233,21 @@ class RetrieverTask:
     def ranked(self, one: Rows, other: Rows) -> torch.Tensor:
         """The teacher's scores ``(B, C)`` of the texts ``one`` ``(B,)`` and ``other`` ``(C,)``: its cosines."""
         return losses.cosines(self.teacher(one), self.teacher(other))
+
+    def _silent(self) -> bool:
+        """Whether the loss of every step is 0, whatever the vectors are."""
+        aim, drawing, shelf = self.objective, self.drawing, self.shelf
+        pairs = min(drawing.pairs, len(shelf.queries))
+        texts = min(drawing.texts if pairs else max(1, drawing.texts), len(shelf.lone))
+        given = drawing.negatives and len(shelf.negatives[0])
+        compared = pairs > 1 or (pairs == 1 and bool(drawing.random_negatives or given))
+        return not (
+            aim.orthogonal
+            or aim.vectors
+            or (aim.contrast and compared)
+            or (aim.both and pairs > 1)
+            or (aim.scores and (compared or texts > 1))
+        )
 
     def _embed(self, rows: Rows) -> torch.Tensor:
         import torch
@@ -258,6 +286,12 @@ class RetrieverTask:
         return row[start - first * lone :][:count]
 
     @cached_property
+    def _by_query(self) -> tuple[Rows, Rows]:
+        """Pairs in the order of their queries, and these."""
+        order = np.argsort(self.shelf.queries, kind="stable")
+        return order, self.shelf.queries[order]
+
+    @cached_property
     def _lone_lengths(self) -> Rows:
         return self.shelf.lengths[self.shelf.lone]
 
@@ -294,8 +328,8 @@ class _Step:
 
     @cached_property
     def known(self) -> np.ndarray:
-        """Candidates that are right answers, ``(B, C)`` bool."""
-        own = (np.isin(self.candidates, rows_of(self.task.shelf.positives, pair)) for pair in self.pairs.tolist())
+        """Candidates that are right answers, of this pair or of another with its query, ``(B, C)`` bool."""
+        own = (np.isin(self.candidates, self.task.right(pair)) for pair in self.pairs.tolist())
         return np.array(list(own), dtype=np.bool_).reshape(len(self.pairs), len(self.candidates))
 
     def own(self, vectors: torch.Tensor) -> list[torch.Tensor]:

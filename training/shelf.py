@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -32,7 +33,7 @@ from unabridged.encoders._tokens import Ids, Tokenizer
 from unabridged.encoders.extension import check_most
 from unabridged.encoders.mamba.tokens import Words, tokenise
 from unabridged.errors import CorpusError, UsageError
-from unabridged.files import disk_errors, write_atomic
+from unabridged.files import disk_errors, sync_file, write_atomic
 from unabridged.training.pairs import Pair
 from unabridged.training.texts import SHORTEST
 
@@ -147,16 +148,22 @@ class Shelf:
 
 
 def open_shelf(folder: Path, key: JSON) -> Shelf | None:
-    """The shelf that was made from ``key``; None if there is none, or one of something else."""
+    """The shelf that was made from ``key``; None if there is none, one of something else, or one that is damaged."""
     path = folder / "facts.json"
     if not path.is_file():
         return None
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    if facts["key"] != json.loads(json.dumps(key)):
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if facts["key"] != json.loads(json.dumps(key)):
+            return None
+        with np.load(folder / "rows.npz") as rows:
+            found = {name: rows[name] for name in rows.files}
+        ids = np.memmap(folder / "ids.i32", dtype=np.int32, mode="r")
+        whole = len(ids) == found["offsets"][-1], (folder / "texts.utf8").stat().st_size == found["places"][-1]
+    except (FileNotFoundError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return None
-    with np.load(folder / "rows.npz") as rows:
-        found = {name: rows[name] for name in rows.files}
-    ids = np.memmap(folder / "ids.i32", dtype=np.int32, mode="r")
+    if not all(whole):
+        return None
     return Shelf(
         folder, ids, found["offsets"], found["places"], found["roles"], found["queries"],
         (found["positives"], found["positive_offsets"]), (found["negatives"], found["negative_offsets"]),
@@ -189,6 +196,8 @@ def make_shelf(
         if not filling.rows:
             raise CorpusError("There is no text to train on: the data hold no pair and the corpora no readable text.")
         np.savez(folder / "rows.npz", **filling.arrays())  # type: ignore[arg-type]
+    for name in ("ids.i32", "texts.utf8", "rows.npz"):
+        sync_file(folder / name)
     write_atomic(folder / "facts.json", json.dumps({"key": key, **filling.facts()}, indent=1).encode())
     made = open_shelf(folder, key)
     if made is None:

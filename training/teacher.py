@@ -33,8 +33,8 @@ def teacher_vectors(shelf: Shelf, encoder: Encoder, work: Path, listener: Listen
     name = f"teacher-{encoder.passport.fingerprint[:16]}"
     path, mark = work / f"{name}.npy", work / f"{name}.json"
     key: JSON = {"teacher": encoder.passport.fingerprint, "texts": shelf.digest, "dim": encoder.dim}
-    done = _done(path, mark, key)
     shape = (len(shelf), encoder.dim)
+    done = _done(path, mark, key, shape)
     with disk_errors(path):
         kept = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float32, shape=shape)
         meter = Meter(len(shelf), int(shelf.offsets[-1]), listener)
@@ -53,12 +53,16 @@ def teacher_vectors(shelf: Shelf, encoder: Encoder, work: Path, listener: Listen
     return vectors
 
 
-def _done(path: Path, mark: Path, key: JSON) -> int:
-    """Rows of the file that are ``key``'s vectors."""
+def _done(path: Path, mark: Path, key: JSON, shape: tuple[int, int]) -> int:
+    """Rows of the file that are ``key``'s vectors; 0 for a file that is damaged."""
     if not mark.is_file() or not path.is_file():
         return 0
-    found = json.loads(mark.read_text(encoding="utf-8"))
-    return int(found["done"]) if found["key"] == key else 0
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+        kept = np.load(path, mmap_mode="r")
+        return int(found["done"]) if found["key"] == key and kept.shape == shape else 0
+    except (ValueError, LookupError, TypeError, EOFError):
+        return 0
 
 
 def _encode(shelf: Shelf, encoder: Encoder, start: int, end: int) -> Floats:

@@ -106,6 +106,8 @@ def fresh(shape: Shape, words: ModelFolder, pooling: str, seed: int, *, embeddin
     from unabridged.encoders.mamba.initial import initial
 
     _check_pooling(pooling)
+    if not 0 <= seed < 1 << 63:
+        raise UsageError(f"A seed is a number of 0 to 63 bits, got seed={seed}.")
     if embeddings:
         vectors = word_vectors(words)
         if vectors.shape[1] != shape.width:
@@ -146,23 +148,14 @@ def from_checkpoint(folder: ModelFolder, pooling: str | None, *, network: bool =
 def word_vectors(folder: ModelFolder) -> torch.Tensor:
     """The matrix of an encoder's word vectors ``(vocab, width)`` float32.
 
-    :class:`ValidationError` if it is not there by any known name.
+    :class:`ValidationError` if it is not there by any known name, or for a damaged file.
     """
-    require("torch", extra="torch", purpose="training")
-    import torch
+    from unabridged.encoders.mamba.checkpoint import stored_tensors
 
-    safetensors = require("safetensors", extra="torch", purpose="training")
     for path in weight_files(folder.path):
-        if path.suffix != ".safetensors":
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            found = next((value for name, value in content.items() if name.endswith(WORD_VECTORS)), None)
-        else:
-            with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
-                name = next((name for name in file.keys() if name.endswith(WORD_VECTORS)), None)  # noqa: SIM118
-                found = None if name is None else file.get_tensor(name)
-        if found is not None:
-            vectors: torch.Tensor = found.float().clone()
-            return vectors
+        for name, shape, load in stored_tensors(path):
+            if name.endswith(WORD_VECTORS) and len(shape) == 2:
+                return load().float().clone()
     raise ValidationError(
         f"{folder.source} has no word vectors by a name that is known here ({', '.join(WORD_VECTORS)}). Name another "
         "encoder, or start without them."
@@ -220,8 +213,8 @@ def _vocabulary(words: ModelFolder) -> int:
     path = words.path / "tokenizer.json"
     if not path.is_file():
         raise MissingFile(f"{words.source} has no tokenizer.json. Name an encoder that has one.")
-    size: int = require("tokenizers", extra="torch").Tokenizer.from_file(str(path)).get_vocab_size()
-    return size
+    known = require("tokenizers", extra="torch").Tokenizer.from_file(str(path)).get_vocab()
+    return max(known.values(), default=-1) + 1  # a vocabulary can have holes
 
 
 def _check_pooling(name: str) -> None:

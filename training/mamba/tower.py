@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unabridged.contracts import Floats, Rows
+from unabridged.encoders.mamba.placed import device_errors
 from unabridged.encoders.mamba.settings import PRECISIONS
 from unabridged.encoders.pooling import pool
 from unabridged.errors import UsageError
@@ -49,7 +50,8 @@ class MambaTower:
         self._running = running
         self._pooling = start.pooling
         # Copies: the tensors of a start are read again when a training is made anew.
-        own = {name: value.to(running.device, copy=True) for name, value in start.tensors.items()}
+        with device_errors(running.device):
+            own = {name: value.to(running.device, copy=True) for name, value in start.tensors.items()}
         for name, value in own.items():
             value.requires_grad_(not (running.freeze_words and name == WORDS))
         self.model = MambaModel(start.config, own, checkpoint=running.checkpoint)

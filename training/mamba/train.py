@@ -14,6 +14,7 @@ With a cache, texts and the teacher's vectors lie there instead, by what they ar
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,11 +26,13 @@ from typing import TYPE_CHECKING
 from unabridged.contracts import JSON, Corpus, Document, Encoder, Failure
 from unabridged.encoders._hashes import canonical_sha256
 from unabridged.encoders._hf import read_folder
+from unabridged.encoders._tokens import Ids
+from unabridged.encoders.extension import check_most
 from unabridged.encoders.mamba.encoder import MambaEncoder
 from unabridged.encoders.mamba.export import MambaExport
 from unabridged.encoders.mamba.folder import Saved
 from unabridged.encoders.mamba.settings import Choices, Settings
-from unabridged.errors import UsageError
+from unabridged.errors import UsageError, ValidationError
 from unabridged.files import check_free, write_atomic
 from unabridged.progress import Listener
 from unabridged.training.card import Card
@@ -90,6 +93,9 @@ class Folder:
     def __post_init__(self) -> None:
         if self.storage not in STORAGES:
             raise UsageError(f"Weights are stored as {', '.join(STORAGES)}, got {self.storage!r}.")
+        check_most(segment_tokens=self.segment_tokens)
+        if self.segment_tokens is not None and self.segment_tokens < 1:
+            raise UsageError(f"A segment holds at least 1 token, got segment_tokens={self.segment_tokens}.")
 
 
 @dataclass(frozen=True)
@@ -159,11 +165,13 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
         ValidationError: ``out`` was begun with other settings or other texts, or the loss is not finite.
     """
     check_free(plan.out)
+    _check_taught(plan.objective, data, teacher)
     work = plan.out.with_name(plan.out.name + UNFINISHED)
     work.mkdir(parents=True, exist_ok=True)
     framing = _framing(plan, work)
     described = [*(source.described() for source in data.pairs), *data.described]
     shelf = _shelf(plan, work, framing, data, described)
+    _check_vocabulary(plan.start, shelf.ids)
     vectors = None
     if plan.objective.taught and teacher is not None:
         vectors = teacher_vectors(shelf, teacher, shelf.folder, listener)
@@ -199,6 +207,17 @@ def train_mamba(plan: Plan, data: Data, teacher: Encoder | None = None, listener
     return report
 
 
+def _check_taught(objective: Objective, data: Data, teacher: Encoder | None) -> None:
+    """:class:`UsageError` for a teacher, or texts for one, that the objective leaves out."""
+    if objective.taught or (teacher is None and (data.texts is None or not data.pairs)):
+        return
+    named = "A teacher is" if teacher is not None else "Texts without queries are"
+    raise UsageError(
+        f"{named} given, and nothing is learned from a teacher: the weights of vectors and scores are 0. Give one of "
+        "them a weight (--vectors 1), or leave teacher and texts out."
+    )
+
+
 def _framing(plan: Plan, work: Path) -> Framing:
     """How texts become sequences: as the encoder that is made will read them."""
     begin = work / "start"
@@ -219,6 +238,15 @@ def _shelf(plan: Plan, work: Path, framing: Framing, data: Data, described: Sequ
         return found
     pairs = (pair for source in data.pairs for pair in source)
     return make_shelf(folder, framing, key, pairs, data.each(), seed)
+
+
+def _check_vocabulary(start: Start, ids: Ids) -> None:
+    """:class:`ValidationError` for a token that has no word vector."""
+    if len(ids) and int(ids.max()) >= start.config.vocab:
+        raise ValidationError(
+            f"There is a token {int(ids.max())}, and the model has word vectors for {start.config.vocab}: the tokenizer"
+            f" in {start.words.path} is of another model. Restore the one that belongs to it."
+        )
 
 
 class _Rate:
@@ -246,11 +274,16 @@ class _Watch:
         self._checkpoint = checkpoint
         self._best = work / BEST
         self._set = None if plan.evaluating is None else HeldOut.of(plan.evaluating.held_out, framing)
+        for _, ids in () if self._set is None else (*self._set.queries, *self._set.documents):
+            _check_vocabulary(plan.start, ids)
 
     @property
     def curve(self) -> list[tuple[int, float]]:
-        """Steps done and nDCG@10."""
-        return [(int(step), float(value)) for step, value in self._checkpoint.notes.get("evaluations", [])]
+        """Steps done and nDCG@10; of the set at hand, if a run continues with another one."""
+        notes = self._checkpoint.notes
+        if self._set is None or notes.get("held_out", self._set.digest) != self._set.digest:
+            return []
+        return [(int(step), float(value)) for step, value in notes.get("evaluations", [])]
 
     @property
     def facts(self) -> Mapping[str, JSON] | None:
@@ -275,13 +308,11 @@ class _Watch:
             return None
         if not self.curve or self.curve[-1][0] != steps:
             self._evaluate(steps)
-        if self._plan.evaluating is None or self._plan.evaluating.keep == "last":
-            return None
-        step, _ = _highest(self.curve)
-        if step == steps:
+        best = self._saved()
+        if self._plan.evaluating is None or self._plan.evaluating.keep == "last" or best is None or best[0] == steps:
             return None
         self._restore()
-        return step
+        return best[0]
 
     def stored(self) -> float | None:
         """Rounds the tower to the precision of its storage, and evaluates that."""
@@ -295,24 +326,40 @@ class _Watch:
 
     def _evaluate(self, step: int) -> None:
         score = self._score()
-        if score is None:
+        if score is None or self._set is None:
             return
-        curve = self.curve
-        first = not curve or score > _highest(curve)[1]
-        self._checkpoint.notes["evaluations"] = [*curve, (step, score)]
-        if first and self._plan.evaluating is not None and self._plan.evaluating.keep == "best":
-            self._save()
+        self._checkpoint.notes.update(evaluations=[*self.curve, (step, score)], held_out=self._set.digest)
+        best = self._saved()
+        keep = self._plan.evaluating is not None and self._plan.evaluating.keep == "best"
+        # What lies there from this step on was saved before a kill, and is computed again.
+        if keep and (best is None or best[0] >= step or score > best[1]):
+            self._save(step, score)
 
     def _score(self) -> float | None:
         if self._set is None:
             return None
         return self._set.score(self._tower.vectors, self._plan.drawing.chunk_tokens)
 
-    def _save(self) -> None:
+    def _save(self, step: int, score: float) -> None:
         from safetensors.torch import save
 
         plain = {name: value.detach().cpu().contiguous() for name, value in self._tower.parameters.items()}
-        write_atomic(self._best, save(plain))
+        said = json.dumps({"step": step, "score": score, "held_out": None if self._set is None else self._set.digest})
+        write_atomic(self._best, save(plain, {"evaluation": said}))
+
+    def _saved(self) -> tuple[int, float] | None:
+        """Step and nDCG@10 of the parameters that were saved as the best; None if none were, for this set."""
+        from safetensors import safe_open
+
+        if self._set is None or not self._best.is_file():
+            return None
+        with safe_open(str(self._best), "pt") as file:
+            said = json.loads((file.metadata() or {}).get("evaluation", "{}"))
+        if not said:  # of an earlier version, which saved the first of the best evaluations and did not say so
+            return max(self.curve, key=lambda one: (one[1], -one[0]), default=None)
+        if said["held_out"] != self._set.digest:
+            return None
+        return int(said["step"]), float(said["score"])
 
     def _restore(self) -> None:
         import torch
@@ -322,11 +369,6 @@ class _Watch:
         with torch.no_grad():
             for name, value in self._tower.parameters.items():
                 value.copy_(best[name])
-
-
-def _highest(curve: Sequence[tuple[int, float]]) -> tuple[int, float]:
-    """The first of the best evaluations."""
-    return max(curve, key=lambda one: (one[1], -one[0]))
 
 
 def _card(
