@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unabridged.contracts import JSON, Encoder, Floats, Level, OverflowPolicy
+from unabridged.encoders.pooling import finish
 from unabridged.errors import UsageError
 from unabridged.files import disk_errors, sync_folder
 from unabridged.retrievers.opened import Index
@@ -95,7 +96,9 @@ class Miner:
         stream = iter(pairs)
         while block := list(itertools.islice(stream, QUERIES)):
             ranked = self._index.rank([pair.query for pair in block], self._mining.k, mode=self._mining.mode)
-            asked = None if self._encoder is None else self._encoder.encode_queries([pair.query for pair in block])
+            asked = (
+                None if self._encoder is None else _unit(self._encoder.encode_queries([pair.query for pair in block]))
+            )
             for number, (pair, result) in enumerate(zip(block, ranked, strict=True)):
                 vector = None if asked is None else asked[number]
                 yield self._one(pair, list(result.doc_ids), vector)
@@ -138,13 +141,18 @@ class Miner:
         return self._vectors[name]
 
     def _encode(self, texts: list[str]) -> Floats:
-        """``(n, D)``."""
+        """``(n, D)`` of norm 1."""
         if self._encoder is None:
             raise UsageError("There is no encoder.")
         made = self._encoder.encode_documents(texts, level=Level.DOC, overflow=OverflowPolicy.AGGREGATE)
         if made.documents is None:
             raise UsageError("The encoder gives no vector for a document.")
-        return made.documents
+        return _unit(made.documents)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Of norm 1: not every encoder's are, and a margin is of cosines."""
+    return finish(vectors, truncate_dim=None, normalize=True)
 
 
 def write_mined(path: Path, pairs: Iterable[Pair]) -> int:

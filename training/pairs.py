@@ -112,6 +112,11 @@ def _triples(path: Path) -> Iterator[Pair]:
             raise CorpusError(
                 f"{where}: expected query, positive and negative text separated by tabs, found {len(cells)} columns"
             )
+        if len(cells) == 3 and all(cell.strip().isdecimal() for cell in cells):
+            raise CorpusError(
+                f"{where}: expected texts separated by tabs, found three numbers. They look like ids: pass the triples "
+                "with the texts, or make a BEIR folder of queries, documents and judgements."
+            )
         query, right, *wrong = (_one(cell, "column", where) for cell in cells)
         yield _checked(Pair(query, (right,), tuple(wrong), where))
 

@@ -1,7 +1,9 @@
 """Hard negatives are what an index finds and nobody calls right."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -70,6 +72,28 @@ def test_what_is_as_like_the_query_as_a_right_answer_is_left_out(index):
         assert miner.found.too_similar == 4 - len(expected)
     with pytest.raises(UsageError, match="measured by an encoder"):
         Miner(index, Mining(), None)
+
+
+class Scaled:
+    """An encoder whose vectors have any norm, by the number of letters."""
+
+    def __init__(self, encoder):
+        self.encoder = encoder
+
+    def encode_queries(self, texts):
+        return self.encoder.encode_queries(texts) * 7
+
+    def encode_documents(self, texts, **options):
+        found = self.encoder.encode_documents(texts, **options)
+        return replace(found, documents=found.documents * np.array([[len(text)] for text in texts], np.float32))
+
+
+def test_norms_of_vectors_do_not_change_what_is_too_like_the_query(index):
+    for margin in (0.3, 0.6, 0.9):
+        miners = [Miner(index, Mining(k=7, mode="dense", margin=margin), one)
+                  for one in (index.encoder, Scaled(index.encoder))]  # fmt: skip
+        first, second = (names(next(iter(miner.mine([Pair(QUERY, (TEXTS["right"],))])))) for miner in miners)
+        assert first == second
 
 
 def test_impossible_numbers_are_usage_errors():
