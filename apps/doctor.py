@@ -20,6 +20,9 @@ PACKAGES = {
     "pyarrow": "cpu",
     "sentence-transformers": "st",
     "numba": "mamba",
+    "openai": "llm",
+    "gguf": "llm-local",
+    "accelerate": "llm-local",
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pypdfium2": "pdf",
@@ -37,7 +40,7 @@ def run_doctor(output: Output) -> None:
     for name, facts in report["packages"].items():
         found = facts["version"] or f'not installed; pip install "unabridged[{facts["extra"]}]"'
         say(f"  {name:24} {found}")
-    for name in ("faiss", "torch_device", "mamba_scan", "default_encoder", "offline"):
+    for name in ("faiss", "torch_device", "mamba_scan", "default_encoder", "language_model", "offline"):
         say(f"  {name:24} {report[name]}")
 
 
@@ -55,6 +58,7 @@ def examine() -> dict[str, Any]:
         "torch_device": device,
         "mamba_scan": _mamba_scan(device),
         "default_encoder": _default_encoder(),
+        "language_model": _language_model(),
         "offline": os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"),
     }
 
@@ -101,3 +105,16 @@ def _default_encoder() -> str:
         return str(error)
     passport = encoder.passport
     return f"{passport.source}, {passport.dim} dimensions, window {encoder.window} tokens, {passport.fingerprint[:16]}"
+
+
+def _language_model() -> str:
+    from unabridged.rankers.lm.convert import conversion_folder
+    from unabridged.rankers.lm.embedded import embedded_file
+
+    try:
+        file = embedded_file()
+    except UnabridgedError as error:
+        return str(error)
+    folder = conversion_folder(file)
+    state = f"converted in {folder}" if folder.is_dir() else "converted at first use, in about a minute"
+    return f"embedded, {file.stem}, {state}"

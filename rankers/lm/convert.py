@@ -38,13 +38,7 @@ def converted(file: Path, *, cache: Path | None = None, notify: Notify | None = 
     ``notify`` is given one sentence before a conversion starts.  :class:`ValidationError` if the file is no GGUF file
     or transformers cannot read what is in it.
     """
-    if not file.is_file():
-        raise MissingFile(f"There is no GGUF file at {file}.")
-    with file.open("rb") as opened:
-        if opened.read(len(MAGIC)) != MAGIC:
-            raise ValidationError(f"{file} is no GGUF file: it does not begin with {MAGIC.decode()}.")
-    source = files_sha256([file])
-    place = (cache or cache_folder()) / "models" / f"{file.stem}-{source[:16]}-{FORMAT}"
+    place = conversion_folder(file, cache=cache)
     place.parent.mkdir(parents=True, exist_ok=True)
     locks = require("filelock", extra="llm-local")
     with locks.FileLock(place.with_name(f"{place.name}.lock")):
@@ -52,8 +46,18 @@ def converted(file: Path, *, cache: Path | None = None, notify: Notify | None = 
             (notify or logger.info)(
                 f"Converting {file.name} into a folder that loads faster: once, about half a minute to two minutes."
             )
-            _convert(file, place, source)
+            _convert(file, place)
     return place
+
+
+def conversion_folder(file: Path, *, cache: Path | None = None) -> Path:
+    """Where the conversion of a GGUF file lies once it is made: by the file's name, SHA-256 and the format."""
+    if not file.is_file():
+        raise MissingFile(f"There is no GGUF file at {file}.")
+    with file.open("rb") as opened:
+        if opened.read(len(MAGIC)) != MAGIC:
+            raise ValidationError(f"{file} is no GGUF file: it does not begin with {MAGIC.decode()}.")
+    return (cache or cache_folder()) / "models" / f"{file.stem}-{files_sha256([file])[:16]}-{FORMAT}"
 
 
 def _is_whole(place: Path) -> bool:
@@ -67,14 +71,20 @@ def _is_whole(place: Path) -> bool:
         return False
 
 
-def _convert(file: Path, place: Path, source: str) -> None:
+def _convert(file: Path, place: Path) -> None:
     work = place.with_name(place.name + ".tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
         with disk_errors(place):
             facts = _write(file, work)
-            record = {"format": FORMAT, "source": file.name, "sha256": source, **facts, "files": sha256_files(work)}
+            record = {
+                "format": FORMAT,
+                "source": file.name,
+                "sha256": files_sha256([file]),
+                **facts,
+                "files": sha256_files(work),
+            }
             for path in work.iterdir():
                 sync_file(path)
             write_atomic(work / RECORD, json.dumps(record, indent=1).encode())

