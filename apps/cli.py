@@ -12,6 +12,7 @@ import typer
 import unabridged
 from unabridged.apps import (  # noqa: F401 - they add their commands to eval and train
     benchmarking,
+    code_commands,
     datasets,
     fetching,
     measuring,
@@ -64,6 +65,9 @@ def plan(  # noqa: PLR0913 - one parameter per option
     late_overlap: o.LateOverlap = None,
     pooling: o.Pooling = None,
     landmark_tokens: o.LandmarkTokens = None,
+    split: o.SplitOption = None,
+    language: o.LanguageOption = None,
+    header: o.Header = False,
     extend: o.Extend = None,
     target_tokens: o.TargetTokens = None,
     original_tokens: o.OriginalTokens = None,
@@ -75,6 +79,8 @@ def plan(  # noqa: PLR0913 - one parameter per option
     id_field: o.IdField = None,
     text_field: o.TextField = None,
     title_field: o.TitleField = None,
+    max_file_mb: o.MaxFileMb = None,
+    skip_generated: o.SkipGenerated = False,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
     """Count documents and tokens, and estimate time, memory and disk, without loading a model."""
@@ -84,7 +90,14 @@ def plan(  # noqa: PLR0913 - one parameter per option
         extension = o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option)
         run_plan(
             sources,
-            o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),
+            o.given(
+                format=format,
+                id_field=id_field,
+                text_field=text_field,
+                title_field=title_field,
+                max_file_mb=max_file_mb,
+                skip_generated=skip_generated or None,
+            ),
             encoder,
             o.given(
                 max_tokens=max_tokens,
@@ -93,6 +106,9 @@ def plan(  # noqa: PLR0913 - one parameter per option
                 late_overlap=late_overlap,
                 pooling=pooling,
                 landmark_tokens=landmark_tokens,
+                split=split,
+                language=language,
+                header=header or None,
                 network=network or None,
                 extension=extension,
             ),
@@ -120,6 +136,9 @@ def index(  # noqa: PLR0913 - one parameter per option
     carry: o.Carry = None,
     pooling: o.Pooling = None,
     landmark_tokens: o.LandmarkTokens = None,
+    split: o.SplitOption = None,
+    language: o.LanguageOption = None,
+    header: o.Header = False,
     extend: o.Extend = None,
     target_tokens: o.TargetTokens = None,
     original_tokens: o.OriginalTokens = None,
@@ -134,6 +153,8 @@ def index(  # noqa: PLR0913 - one parameter per option
     id_field: o.IdField = None,
     text_field: o.TextField = None,
     title_field: o.TitleField = None,
+    max_file_mb: o.MaxFileMb = None,
+    skip_generated: o.SkipGenerated = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")] = False,
     output: o.OutputOption = Output.TEXT,
@@ -143,7 +164,14 @@ def index(  # noqa: PLR0913 - one parameter per option
         from unabridged.apps.indexing import run_index
         from unabridged.apps.planning import run_plan
 
-        reading = o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field)
+        reading = o.given(
+            format=format,
+            id_field=id_field,
+            text_field=text_field,
+            title_field=title_field,
+            max_file_mb=max_file_mb,
+            skip_generated=skip_generated or None,
+        )
         loading = o.given(
             max_tokens=max_tokens,
             overlap=overlap or None,
@@ -152,6 +180,9 @@ def index(  # noqa: PLR0913 - one parameter per option
             carry=carry,
             pooling=pooling,
             landmark_tokens=landmark_tokens,
+            split=split,
+            language=language,
+            header=header or None,
             device=device,
             backend=backend,
             precision=precision,
@@ -176,6 +207,9 @@ def search(  # noqa: PLR0913 - one parameter per option
     filters: Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")] = None,
     queries: Annotated[Path | None, typer.Option("--queries", help="TSV id<TAB>text or BEIR JSONL.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Write a six-column TREC run here.")] = None,
+    lines: Annotated[
+        bool | None, typer.Option("--lines/--no-lines", help="Show hits by their lines [those in source code].")
+    ] = None,
     encoder: o.EncoderOption = None,
     device: o.Device = None,
     output: o.OutputOption = Output.TEXT,
@@ -187,9 +221,9 @@ def search(  # noqa: PLR0913 - one parameter per option
         loading = o.given(device=device)
         asked = {"k": k, "mode": mode, "level": level}
         if queries is None:
-            run_query(folder, query, run, filters or [], asked, encoder, loading, output)
+            run_query(folder, query, run, filters or [], asked, encoder, loading, output, lines)
         else:
-            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output)
+            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output, lines)
 
 
 @app.command()

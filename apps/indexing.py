@@ -56,6 +56,8 @@ def describe(report: BuildReport, out: Path) -> str:
         f"{report.vectors:,} vectors, index {report.index['recipe']}, recall@10 {report.index['recall_at_10']}, "
         f"{duration(report.seconds)}",
     ]
+    if report.splits:
+        lines.append(f"cut: {counted(report.splits)}")
     if report.empty:
         lines.append(f"{report.empty:,} documents are empty: they have a ledger line, and no search finds them")
     if report.missing_kept:

@@ -47,10 +47,12 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
     if verify:
         say("every byte agrees with the manifest")
     if ledger:
-        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy\tstatus")
+        noted = any(shard.noted for shard in index.shards)
+        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy\tstatus" + "\tsplit" * noted)
         for line in index.ledger():
             counts = f"{line.tokens_total}\t{line.tokens_seen}\t{line.segments}"
-            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}")
+            split = f"\t{line.split}" if noted else ""
+            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}{split}")
 
 
 def load_checksum(folder: Path) -> str:

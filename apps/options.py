@@ -11,6 +11,7 @@ import typer
 
 from unabridged.apps.output import Output
 from unabridged.contracts import Level, OverflowPolicy
+from unabridged.encoders.code.split import Split
 from unabridged.encoders.methods import LogN, Method
 from unabridged.errors import UsageError
 from unabridged.retrievers.result import Mode
@@ -45,6 +46,23 @@ Pooling: TypeAlias = Annotated[
 ]
 LandmarkTokens: TypeAlias = Annotated[
     int | None, typer.Option("--landmark-tokens", help="With --pooling landmark: tokens between landmarks [32].")
+]
+SplitOption: TypeAlias = Annotated[
+    Split | None,
+    typer.Option("--split", help="Where to cut: prose, or for source code syntax, lines, spaces, tokens [prose]."),
+]
+LanguageOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--language", help="With --split syntax: of texts that do not tell theirs, as by a suffix [guessed]."),
+]
+Header: TypeAlias = Annotated[
+    bool, typer.Option("--header", help="With --split syntax: read path and signatures in front of each later window.")
+]
+MaxFileMb: TypeAlias = Annotated[
+    float | None, typer.Option("--max-file-mb", help="Record larger texts and code files as failures, in MiB [none].")
+]
+SkipGenerated: TypeAlias = Annotated[
+    bool, typer.Option("--skip-generated", help="Record generated and minified code as failures.")
 ]
 Extend: TypeAlias = Annotated[
     Method | None, typer.Option("--extend", help="How to read beyond the model's trained length.")

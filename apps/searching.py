@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unabridged.apps.code_lines import is_code, line_range, numbered
 from unabridged.apps.loading import load_for
 from unabridged.apps.output import Output, emit, say
+from unabridged.contracts import Hit
 from unabridged.corpora import read_queries
 from unabridged.errors import UsageError
 from unabridged.eval.trec import write_run
@@ -45,7 +47,7 @@ def parse_filters(filters: Sequence[str]) -> dict[str, Any]:
     return wanted
 
 
-def run_query(
+def run_query(  # noqa: PLR0913 - groups of options, passed through once
     folder: Path,
     query: str | None,
     run: Path | None,
@@ -54,8 +56,9 @@ def run_query(
     encoder: str | None,
     loading: Mapping[str, Any],
     output: Output,
+    lines: bool | None = None,
 ) -> None:
-    """Answers one question."""
+    """Answers one question.  ``lines``: show hits by their lines; None: those in source code."""
     if run is not None:
         raise UsageError("--run writes the answers to a file of questions: name one with --queries")
     if query is None:
@@ -65,9 +68,9 @@ def run_query(
     index = open_for(folder, asked["mode"], encoder, loading)
     result = index.search_one(query, filter=parse_filters(filters) or None, **asked)
     if output is Output.JSON:
-        emit(result.as_json())
+        emit(as_json(result, index, lines=lines))
     else:
-        say(describe(result))
+        say(describe(result, index, lines=lines))
 
 
 def run_batch(  # noqa: PLR0913 - groups of options, passed through once
@@ -80,6 +83,7 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     encoder: str | None,
     loading: Mapping[str, Any],
     output: Output,
+    lines: bool | None = None,
 ) -> None:
     """Answers a file of questions, as a TREC run, a JSON object or text."""
     if query is not None:
@@ -94,21 +98,42 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     if run is not None:
         write_run(run, ((name, [(hit.doc_id, hit.score) for hit in result]) for name, result in found.items()))
     if output is Output.JSON:
-        body = {"results": {name: result.as_json() for name, result in found.items()}} if run is None else {}
+        results = {name: as_json(result, index, lines=lines) for name, result in found.items()} if run is None else {}
+        body = {"results": results} if run is None else {}
         emit({"queries": len(found), "run": None if run is None else str(run), **body})
     elif run is None:
         for name, result in found.items():
-            say(f"== {name}\n{describe(result)}\n")
+            say(f"== {name}\n{describe(result, index, lines=lines)}\n")
     else:
         say(f"{len(found):,} queries, run written to {run}")
 
 
-def describe(result: SearchResult) -> str:
+def as_json(result: SearchResult, index: Index, *, lines: bool | None) -> dict[str, Any]:
+    """Plain values; hits that are shown by their lines have the first and the last one, counted from 1."""
+    body = result.as_json()
+    for hit, shown in zip(result, body["hits"], strict=True):
+        if by_lines(hit, lines):
+            shown["lines"] = list(line_range(index.source(hit.doc_id), hit.span))
+    return body
+
+
+def by_lines(hit: Hit, lines: bool | None) -> bool:
+    """Whether a hit is shown by its lines: as was asked for, else where it is in a file of source code."""
+    return is_code(hit.doc_id) if lines is None else lines
+
+
+def describe(result: SearchResult, index: Index, *, lines: bool | None = None) -> str:
     """The hits for people: id, score, where the span stands, its beginning."""
-    lines = [f"{result.query}  ({result.mode.value}, {result.timings['total_ms']:.0f} ms)"]
+    shown = [f"{result.query}  ({result.mode.value}, {result.timings['total_ms']:.0f} ms)"]
     for hit in result:
+        if by_lines(hit, lines):
+            source = index.source(hit.doc_id)
+            first, last = line_range(source, hit.span)
+            shown.append(f"{hit.rank:>3}. {hit.doc_id}:{first}-{last}  {hit.score:.4f}")
+            shown.append(numbered(hit.doc_id, source, hit.span))
+            continue
         text = " ".join(hit.span.text.split())
-        shown = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ..."
-        lines.append(f"{hit.rank:>3}. {hit.doc_id}  {hit.score:.4f}  characters {hit.span.start:,}-{hit.span.end:,}")
-        lines.append(f"     {shown}")
-    return "\n".join(lines if len(result) else [*lines, "     nothing found"])
+        text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ..."
+        shown.append(f"{hit.rank:>3}. {hit.doc_id}  {hit.score:.4f}  characters {hit.span.start:,}-{hit.span.end:,}")
+        shown.append(f"     {text}")
+    return "\n".join(shown if len(result) else [*shown, "     nothing found"])

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from unabridged.contracts import Coverage, Encoded, Floats, OverflowPolicy, Rows
-from unabridged.encoders.windows import Ids, Windows, check_overlap, head, split, whole
+from unabridged.encoders.windows import WHOLE, Ids, Windows, check_overlap, head, split, whole
 from unabridged.errors import Overflow
 
 logger = logging.getLogger(__name__)
@@ -119,9 +119,14 @@ def read(
         spans=np.concatenate([none, *(w.spans for w in windows)]),
         total=total,
         seen=np.minimum(total, capacity) if cut else total.copy(),
-        notes=tuple(w.note for w in windows) if noted else None,
+        notes=tuple(_note(item, w) for item, w in zip(items, windows, strict=True)) if noted else None,
         headers=_headers(windows),
     )
+
+
+def _note(item: Tokenised, windows: Windows) -> str:
+    """How a text was cut; that of a text cut off is in its coverage."""
+    return windows.note or (WHOLE if item.tokens <= item.capacity else "")
 
 
 def _headers(windows: Sequence[Windows]) -> tuple[Ids, ...] | None:

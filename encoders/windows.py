@@ -26,6 +26,9 @@ from unabridged.errors import UsageError
 
 Ids: TypeAlias = NDArray[np.int32]
 
+WHOLE = "whole"
+"""The note of a text that fits one window: there was nothing to choose."""
+
 WINDOWS_VERSION = 1
 """Rises whenever the same text would be cut elsewhere: it is part of every passport."""
 
@@ -177,18 +180,21 @@ class Cutter:
         """Rank and character of the places before the tokens ``first`` to ``last``, the last one included."""
         starts, ends = self.starts[first : last + 1], self.ends[first : last + 1]
         low = max(0, int(starts[0]) - LOOK_BACK)
-        view = _View(self.text[low : int(starts[-1]) + LOOK_AHEAD])
+        view = View(self.text[low : int(starts[-1]) + LOOK_AHEAD])
         at = starts - low
         begin = view.following[at]
         # A token of white space begins where it begins; any other token begins at its first visible character.
         begin = np.where(begin >= ends - low, at, begin)
-        ranks = view.rank(begin)
+        ranks = self._ranked(view, begin)
         if first > 0:
             ranks[starts < self.ends[first - 1 : last]] = IN_CHARACTER
         return ranks, begin + low
 
+    def _ranked(self, view: View, begin: Rows) -> NDArray[np.int8]:
+        return view.rank(begin)
 
-class _View:
+
+class View:
     """The characters of a slice as code points, with what is needed to rank places between them."""
 
     __slots__ = ("codes", "following", "kinds", "lines", "preceding", "size")
@@ -209,6 +215,16 @@ class _View:
 
     def rank(self, begin: Rows) -> NDArray[np.int8]:
         """The rank of cutting before each character ``begin``."""
+        ranks = self.plain(begin)
+        before = self.preceding[begin]
+        lines = self.lines[begin] - self.lines[before + 1]
+        ranks[self._sentence(begin, before, begin - before > 1)] = SENTENCE
+        ranks[lines > 1] = PARAGRAPH
+        ranks[self._heading(begin, lines)] = HEADING
+        return ranks
+
+    def plain(self, begin: Rows) -> NDArray[np.int8]:
+        """The same by lines, words and characters alone."""
         before = self.preceding[begin]
         gap = begin - before > 1
         lines = self.lines[begin] - self.lines[before + 1]
@@ -218,9 +234,6 @@ class _View:
         ideographs = ((self.kinds[left] | self.kinds[begin]) & _IDEOGRAPH) != 0
         ranks[gap | ideographs | (self.following[begin] != begin)] = WORD
         ranks[lines > 0] = LINE
-        ranks[self._sentence(begin, before, gap)] = SENTENCE
-        ranks[lines > 1] = PARAGRAPH
-        ranks[self._heading(begin, lines)] = HEADING
         return ranks
 
     def _sentence(self, begin: Rows, before: Rows, gap: Mask) -> Mask:

@@ -111,6 +111,13 @@ class BlobFile:
         self._file.write(b"".join(items))
         self._ends.append(ends)
 
+    def read(self, item: int) -> bytes:
+        """The bytes of one item."""
+        start = int(self._ends.read(item - 1, item)[0]) if item else 0
+        end = int(self._ends.read(item, item + 1)[0])
+        self._file.seek(start)
+        return self._file.read(end - start)
+
     def cut(self, items: int) -> None:
         """Drops everything after the first ``items`` items."""
         end = int(self._ends.read(items - 1, items)[0]) if items else 0

@@ -21,6 +21,8 @@ class Piece:
     seen: int
     segments: Floats | None
     document: NDArray[np.float32] | None
+    note: str | None = None
+    """How it was cut into segments; None: the encoder tells it of no document."""
 
 
 def split(encoded: Encoded) -> list[Piece]:
@@ -36,6 +38,7 @@ def split(encoded: Encoded) -> list[Piece]:
                 int(encoded.coverage.seen[row]),
                 None if encoded.segments is None else encoded.segments[part],
                 None if encoded.documents is None else encoded.documents[row],
+                None if encoded.coverage.notes is None else encoded.coverage.notes[row],
             )
         )
     return pieces
@@ -46,12 +49,15 @@ def join(pieces: Sequence[Piece]) -> Encoded:
     sizes = [len(piece.spans) for piece in pieces]
     segments = [piece.segments for piece in pieces if piece.segments is not None]
     documents = [piece.document for piece in pieces if piece.document is not None]
+    noted = any(piece.note is not None for piece in pieces)
     return Encoded(
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         spans=np.concatenate([piece.spans for piece in pieces]).reshape(-1, 2),
         tokens=np.concatenate([piece.tokens for piece in pieces]),
         coverage=Coverage(
-            np.array([piece.total for piece in pieces], np.int64), np.array([piece.seen for piece in pieces], np.int64)
+            np.array([piece.total for piece in pieces], np.int64),
+            np.array([piece.seen for piece in pieces], np.int64),
+            tuple(piece.note or "" for piece in pieces) if noted else None,
         ),
         segments=np.concatenate(segments) if segments else None,
         documents=np.stack(documents) if documents else None,

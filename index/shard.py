@@ -11,6 +11,7 @@ Letters: B documents, S segments, D embedding width.  All files are ``.npy`` arr
     segment_ends.npy              number of segments up to and with this document  (B,) int64
     spans.npy                     start, end in characters; start, end in bytes    (S, 4) uint32
     tokens.npy                    content tokens of each segment                   (S,) uint32
+    notes.bin, notes.npy          how each document was cut, from encoders that choose it document by document
     segments.npy, documents.npy   vectors, where the level keeps them              (S, D), (B, D)
     lexical/                      the BM25 segment of these documents
 
@@ -23,6 +24,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from unabridged.index.pieces import Piece
 from unabridged.manifest import file_entry
 
 LEXICAL = "lexical"
+NOTES = "notes"
 KEY_BYTES = 16
 MAX_CHARACTERS = (1 << 32) - 1
 """Spans are unsigned 32-bit: a single document holds at most 4 GiB of UTF-8."""
@@ -95,6 +98,8 @@ class ShardWriter:
         self._blobs: dict[str, BlobFile] = {
             name: BlobFile(folder / f"{name}.bin", folder / f"{name}.npy") for name in ("ids", "sources", "metadata")
         }
+        if (folder / f"{NOTES}.bin").exists():
+            self._add_notes()
         arrays: dict[str, tuple[str, int | None]] = {
             "keys": ("uint8", KEY_BYTES),
             "id_hashes": ("uint64", None),
@@ -110,6 +115,9 @@ class ShardWriter:
         self._arrays: dict[str, ArrayFile] = {
             name: ArrayFile(folder / f"{name}.npy", kind, width) for name, (kind, width) in arrays.items()
         }
+
+    def _add_notes(self) -> None:
+        self._blobs[NOTES] = BlobFile(self.folder / f"{NOTES}.bin", self.folder / f"{NOTES}.npy")
 
     @property
     def _parts(self) -> list[ArrayFile | BlobFile]:
@@ -135,6 +143,11 @@ class ShardWriter:
         self._blobs["ids"].append([r.id.encode("utf-8") for r in records])
         self._blobs["sources"].append([r.source.encode("utf-8") for r in records])
         self._blobs["metadata"].append([r.metadata for r in records])
+        notes = encoded.coverage.notes
+        if notes is not None and not self.documents and NOTES not in self._blobs:
+            self._add_notes()  # an encoder that gives notes gives them from its first document on
+        if NOTES in self._blobs:
+            self._blobs[NOTES].append([note.encode("utf-8") for note in notes or [""] * len(records)])
         keys = np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES)
         offsets = encoded.offsets
         parts = [byte_spans(r.source, encoded.spans[offsets[i] : offsets[i + 1]]) for i, r in enumerate(records)]
@@ -155,8 +168,9 @@ class ShardWriter:
 
     def piece(self, row: int) -> Piece:
         """What was written for document ``row``."""
+        note = self._blobs[NOTES].read(row).decode("utf-8") if NOTES in self._blobs else None
         return read_piece(
-            row, lambda name, start, stop: self._arrays[name].read(start, stop), self._arrays.__contains__
+            row, lambda name, start, stop: self._arrays[name].read(start, stop), self._arrays.__contains__, note
         )
 
     def cut(self, documents: int, segments: int) -> None:
@@ -211,6 +225,7 @@ class Shard:
 
     def map_all(self) -> Shard:
         """Maps every file now, so that the shard stays readable when its folder gets another name."""
+        _ = self.noted
         for path in sorted(self.folder.glob("*.npy")):
             self.array(path.stem)
         for path in sorted(self.folder.glob("*.bin")):
@@ -239,6 +254,15 @@ class Shard:
         """The JSON object of document ``row``."""
         return self._item("metadata", row)
 
+    @cached_property
+    def noted(self) -> bool:
+        """Whether the encoder said how each document was cut."""
+        return (self.folder / f"{NOTES}.npy").exists()
+
+    def note(self, row: int) -> str | None:
+        """How document ``row`` was cut; None where the encoder did not say."""
+        return self._item(NOTES, row).decode("utf-8") if self.noted else None
+
     def record(self, row: int) -> Record:
         """Everything but the vectors of document ``row``."""
         return Record(self.id(row), self.source(row), self.metadata(row), self.array("keys")[row].tobytes())
@@ -257,13 +281,16 @@ class Shard:
 
     def piece(self, row: int) -> Piece:
         """Spans, tokens, coverage and vectors of document ``row``, to be written again elsewhere."""
-        return read_piece(row, self._rows, lambda name: name in self._maps or (self.folder / f"{name}.npy").exists())
+        has = lambda name: name in self._maps or (self.folder / f"{name}.npy").exists()  # noqa: E731
+        return read_piece(row, self._rows, has, self.note(row))
 
     def _rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
         return self.array(name)[start:stop]
 
 
-def read_piece(row: int, rows: Callable[[str, int, int], NDArray[Any]], has: Callable[[str], bool]) -> Piece:
+def read_piece(
+    row: int, rows: Callable[[str, int, int], NDArray[Any]], has: Callable[[str], bool], note: str | None
+) -> Piece:
     """The :class:`Piece` of document ``row``, from a reader of array rows."""
     ends = rows("segment_ends", max(row - 1, 0), row + 1)
     start, stop = (int(ends[0]) if row else 0), int(ends[-1])
@@ -277,4 +304,5 @@ def read_piece(row: int, rows: Callable[[str, int, int], NDArray[Any]], has: Cal
         seen,
         segments,
         document,
+        note,
     )

@@ -8,8 +8,9 @@ ledger visible at one instant (``commit``).  A run that continues an interrupted
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from unabridged.retrievers.commit import commit
 from unabridged.retrievers.failures import FailureLog
 from unabridged.retrievers.fill import Counts, Expected, Filler
 from unabridged.retrievers.known import Known
+from unabridged.retrievers.ledger import LedgerLine, read_ledger
 from unabridged.retrievers.lexical import write_lexical
 from unabridged.retrievers.lock import locked
 from unabridged.retrievers.settings import BuildSettings, check_same, work_identity
@@ -57,6 +59,8 @@ class BuildReport:
     reused_vectors: int
     index: dict[str, Any]
     seconds: float
+    splits: dict[str, int] = field(default_factory=dict)
+    """Documents by how they were cut, where the encoder tells it: ``syntax: python``, ``lines``, ``whole``, ..."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -189,13 +193,26 @@ class _Build:
             reused_vectors=counts.reused,
             index=body["index"],
             seconds=round(time.monotonic() - self.started, 3),
+            splits=self._splits(state),
         )
+
+    def _splits(self, state: IndexState) -> dict[str, int]:
+        shards = state.shards(self.folder)
+        if not any(shard.noted for shard in shards):
+            return {}
+        return splits_of(read_ledger(shards, state.alive(self.folder), self.settings.overflow.value))
 
 
 def skipped_of(corpus: Corpus) -> dict[str, int]:
     """Files and folders that a corpus left aside, by reason (hidden, binary, link, ...)."""
     skipped = getattr(corpus, "skipped", None)
     return {} if skipped is None else dict(skipped.counts)
+
+
+def splits_of(ledger: Iterable[LedgerLine]) -> dict[str, int]:
+    """Documents by how they were cut, the reasons for which some fell to lines aside; nothing where nobody tells."""
+    counts = Counter("lines" if line.split.startswith("lines:") else line.split for line in ledger if line.split)
+    return dict(sorted(counts.items()))
 
 
 def make_folder(folder: Path) -> None:

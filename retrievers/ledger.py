@@ -28,6 +28,8 @@ class LedgerLine:
     tokens_seen: int
     segments: int
     policy: str
+    split: str = ""
+    """How the document was cut, from encoders of source code: ``syntax: python``, ``lines: unknown language``, ..."""
 
     @property
     def truncated(self) -> bool:
@@ -48,5 +50,7 @@ def read_ledger(shards: Sequence[Shard], alive: Mask | None, policy: str) -> Ite
         segments = np.diff(np.asarray(shard.array("segment_ends")), prepend=0)
         for row, (total, seen) in enumerate(coverage):
             if alive is None or alive[base + row]:
-                yield LedgerLine(shard.id(row), int(total), int(seen), int(segments[row]), policy)
+                yield LedgerLine(
+                    shard.id(row), int(total), int(seen), int(segments[row]), policy, shard.note(row) or ""
+                )
         base += len(coverage)

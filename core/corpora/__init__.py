@@ -4,6 +4,7 @@ Sources are resolved (``_read``, ``_folders``), each file gets a reader by its f
 readers meet in one place that turns fields into a document or the record of a failure (``_fields``).
 """
 
+from unabridged.corpora._code import code_title
 from unabridged.corpora._folders import Skipped
 from unabridged.corpora._listed import ListCorpus
 from unabridged.corpora._queries import Query, read_qrels, read_queries
@@ -17,6 +18,7 @@ __all__ = [
     "Sampled",
     "Scan",
     "Skipped",
+    "code_title",
     "read_corpus",
     "read_qrels",
     "read_queries",

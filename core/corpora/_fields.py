@@ -104,11 +104,16 @@ def checked(document: Document) -> Document | Failure:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How all readers of one corpus read.  ``pdf_timeout`` is seconds without a new page."""
+    """How all readers of one corpus read.  ``pdf_timeout`` is seconds without a new page.
+
+    ``max_file_mb`` is for files that are one document each (texts, code, HTML), in MiB; None: any size.
+    """
 
     fields: FieldMap
     pdf_timeout: float = 60.0
     pdf_memory_mb: int = 1024
+    max_file_mb: float | None = None
+    skip_generated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unabridged.contracts import Document, Failure
+from unabridged.corpora._code import is_code
 from unabridged.corpora._fields import FieldMap, Item, Options
 from unabridged.corpora._folders import Skipped, beir_file, corpus_parts, is_binary, table_format, walk
 from unabridged.corpora._readers import NEEDS, check_format, format_of, is_other_format, read_item
@@ -66,7 +67,7 @@ class FileCorpus:
         self.close()
 
 
-def read_corpus(
+def read_corpus(  # noqa: PLR0913 - the front door: each option is documented below
     *sources: str | os.PathLike[str],
     format: str | None = None,  # noqa: A002 - the word users know
     id_field: str | None = None,
@@ -75,6 +76,8 @@ def read_corpus(
     metadata: bool = True,
     pdf_timeout: float = 60,
     pdf_memory_mb: int = 1024,
+    max_file_mb: float | None = None,
+    skip_generated: bool = False,
 ) -> FileCorpus:
     """The documents of files, globs, folders or ``"-"`` (standard input) as a stream that can be iterated again.
 
@@ -92,6 +95,8 @@ def read_corpus(
         metadata: Whether scalar fields and the ``metadata`` object are kept.
         pdf_timeout: Seconds that the reader of a PDF may be silent before it is stopped.
         pdf_memory_mb: Address space of that reader, in MiB.
+        max_file_mb: Texts, code and HTML over this size in MiB are recorded as failures; None: any size is read.
+        skip_generated: Code that says that a program wrote it, and minified code, is recorded as a failure.
 
     Raises:
         MissingFile: A path does not exist or cannot be read, or a pattern matches nothing.
@@ -102,8 +107,11 @@ def read_corpus(
         raise UsageError("read_corpus needs at least one file, folder, pattern, or '-' for standard input")
     if pdf_timeout <= 0 or pdf_memory_mb <= 0:
         raise UsageError(f"pdf_timeout and pdf_memory_mb must be positive, found {pdf_timeout} and {pdf_memory_mb}")
+    if max_file_mb is not None and max_file_mb <= 0:
+        raise UsageError(f"max_file_mb must be positive, found {max_file_mb}")
     forced = None if format is None else check_format(format)
-    options = Options(FieldMap.named(id_field, text_field, title_field, metadata), pdf_timeout, pdf_memory_mb)
+    fields = FieldMap.named(id_field, text_field, title_field, metadata)
+    options = Options(fields, pdf_timeout, pdf_memory_mb, max_file_mb, skip_generated)
     given = [found for source in sources for found in _expand(os.fspath(source))]
     several = sum(path.is_dir() for path in given) > 1
     spooled: list[Path] = []
@@ -163,7 +171,7 @@ def _read_folder(source: _Source, options: Options, skipped: Skipped) -> Iterato
         name = source.format or format_of(path, in_folder=True)
         if is_other_format(path, source.format or name):
             skipped.add(item.shown, "other-format")
-        elif name in ("text", "trec", "html") and is_binary(path):
+        elif name in ("text", "trec", "html") and not is_code(path) and is_binary(path):
             skipped.add(item.shown, "binary")
         else:
             yield from read_item(item, name, options)

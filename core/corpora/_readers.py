@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from unabridged.contracts import Document, Failure
+from unabridged.corpora._code import CODE_SUFFIXES
 from unabridged.corpora._fields import Item, Options, Reader, failed, printable
 from unabridged.corpora._folders import TABLE_SUFFIXES, bare_suffix
 from unabridged.corpora._jsonl import read_jsonl
@@ -33,7 +34,7 @@ _TEXTS = (
     ".bash .zsh .fish .ps1 .bat .sql .proto .graphql .css .scss .less .vue .svelte .cmake .mk .tcl .f90 .f .asm .s "
     ".zig .nim .v .sv .vhd .gradle .tf .diff .patch .srt .vtt .po"
 )
-TEXT_SUFFIXES = frozenset(_TEXTS.split())
+TEXT_SUFFIXES = CODE_SUFFIXES | frozenset(_TEXTS.split())
 
 
 def known() -> str:

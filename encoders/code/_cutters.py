@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from unabridged.contracts import Rows
 from unabridged.encoders.code.headers import Headers
 from unabridged.encoders.code.syntax import Syntax
-from unabridged.encoders.windows import LINE, WORD, Cutter
+from unabridged.encoders.windows import LINE, WORD, Cutter, View
 
 
 class LatestCutter(Cutter):
@@ -30,15 +30,26 @@ class LatestCutter(Cutter):
         return capacity if self.headers is None else capacity - len(self.headers.at(int(self.starts[first])))
 
     def rank(self, first: int, last: int) -> tuple[NDArray[np.int8], Rows]:
-        """As for prose up to lines; a cut before a line takes its indentation along."""
+        """As for prose up to lines."""
         ranks, characters = super().rank(first, last)
-        ranks = np.minimum(ranks, LINE)
         opening = np.flatnonzero(ranks == LINE)
         self._value(ranks, opening, characters[opening])
-        for place in opening.tolist():
-            begin, low = int(characters[place]), int(self._before[first + place])
-            characters[place] = max(low, self.text.rfind("\n", low, begin) + 1)
         return ranks, characters
+
+    def _ranked(self, view: View, begin: Rows) -> NDArray[np.int8]:
+        return view.plain(begin)
+
+    def character(self, token: int) -> int:
+        """Where a window that starts with ``token`` begins: a line with its indentation."""
+        ranks, characters = self.rank(token, token)
+        return self._opening(token, int(ranks[0]), int(characters[0]))
+
+    def _opening(self, token: int, rank: int, begin: int) -> int:
+        """The character before which a cut of that ``rank`` is made, where ``token`` begins at ``begin``."""
+        if rank < LINE:
+            return begin
+        low = int(self._before[token])
+        return max(low, self.text.rfind("\n", low, begin) + 1)
 
     def _value(self, ranks: NDArray[np.int8], opening: Rows, begin: Rows) -> None:
         """Raises the ranks of the places ``opening``, lines that begin with the characters ``begin``."""
@@ -48,7 +59,7 @@ class LatestCutter(Cutter):
         low = min(last, max(after + 1, first + (capacity + 3) // 4))
         ranks, characters = self.rank(low, last)
         place = int(np.flatnonzero(ranks >= min(self.least, int(ranks.max())))[-1])
-        return low + place, int(characters[place])
+        return low + place, self._opening(low + place, int(ranks[place]), int(characters[place]))
 
     def restart(self, cut: int, overlap: int) -> int:
         """The first token of the next window: a line's, else a word's, at most ``overlap`` tokens before ``cut``."""
@@ -89,14 +100,15 @@ class SyntaxCutter(LatestCutter):
             return super().cut(after, last, first, capacity)
         place = int(np.flatnonzero(ranks == best)[-1])
         earlier = self._whole(low + place, max(after + 1, first + (capacity + 3) // 4), low, capacity)
-        return (low + place, int(characters[place])) if earlier is None else earlier
+        if earlier is not None:
+            return earlier, self.character(earlier)
+        return low + place, self._opening(low + place, best, int(characters[place]))
 
-    def _whole(self, cut: int, low: int, high: int, capacity: int) -> tuple[int, int] | None:
-        """The cut before the largest definition that begins in ``[low, high)``, fits a window and holds ``cut``."""
+    def _whole(self, cut: int, low: int, high: int, capacity: int) -> int | None:
+        """The token before the largest definition that begins in ``[low, high)``, fits a window and holds ``cut``."""
         first, end = self._bounds.T
         fits = (low <= first) & (first < high) & (first < cut) & (cut < end) & (end - first <= capacity)
         for token in np.sort(first[fits])[:1].tolist():
-            ranks, characters = self.rank(token, token)
-            if ranks[0] > LINE:
-                return token, int(characters[0])
+            if self.rank(token, token)[0][0] > LINE:
+                return int(token)
         return None

@@ -24,7 +24,7 @@ MOST_ERRORS = 1 / 4
 MOST_ERRORS_OF_A_GUESS = 1 / 10
 CANDIDATES = 3
 """Languages that a guess tries, those with most cues."""
-_TITLE = re.compile(r"(?P<path>\S{1,1000}(?P<suffix>\.[A-Za-z0-9+]{1,6}))(?= )")
+_TITLE = re.compile(r"(?P<path>\S{1,1000}(?P<suffix>\.[A-Za-z0-9+]{1,8}))(?= )")
 _SHEBANG = re.compile(r"#![ \t]*(?:\S*/)?(?:env[ \t]+(?:-\S+[ \t]+)*(?:\S*/)?)?(?P<name>[A-Za-z-]+)")
 
 

@@ -22,14 +22,11 @@ from unabridged.encoders.code._cutters import LatestCutter, SyntaxCutter
 from unabridged.encoders.code.detect import syntax_of
 from unabridged.encoders.code.headers import Headers
 from unabridged.encoders.code.languages import named
-from unabridged.encoders.windows import IN_WORD, LINE, WORD, Ids, Windows, check_overlap, divide, whole
+from unabridged.encoders.windows import IN_WORD, LINE, WHOLE, WORD, Ids, Windows, check_overlap, divide, whole
 from unabridged.errors import UsageError
 
 VERSION = 1
 """Rises whenever the same text would be cut elsewhere: it is part of the passport of encoders that split code."""
-
-NOTHING_TO_CUT = "whole"
-"""The note of a text that fits one window: it is not parsed."""
 
 
 class Split(str, Enum):
@@ -92,7 +89,7 @@ class CodeSplitter:
         room = capacity - Headers.most(capacity) if self.header else capacity
         check_overlap(room, overlap)
         if len(offsets) <= capacity:
-            return replace(whole(len(text), len(offsets)), note=NOTHING_TO_CUT)
+            return replace(whole(len(text), len(offsets)), note=WHOLE)
         if self.how is not Split.SYNTAX:
             plain = LatestCutter(text, offsets, _LEAST[self.how])
             return replace(divide(plain, capacity, overlap), note=self.how.value)

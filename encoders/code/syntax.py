@@ -166,7 +166,9 @@ class _Walk:
                 continue
             begin = leading.begin(child, opens=opens)
             defines = child.kind_id in self.kinds.definitions
-            if begin >= 0 and not (defines and outer >= 0):  # no cut between a decorator and what it decorates
+            # No cut between a signature and its body, or a decorator and what it decorates.
+            belongs = (not block and child.kind_id in self.kinds.blocks) or (defines and outer >= 0)
+            if begin >= 0 and not belongs:
                 self._place(begin, depth, block=block, definition=defines)
             self._enter(child, inner, outer if outer >= 0 else begin if begin >= 0 else child.start_byte)
 
