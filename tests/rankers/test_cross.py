@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests_support import one_thread  # noqa: F401  a fixture for all that is here
 from unabridged.errors import ShapeError, UsageError
 from unabridged.rankers.aggregate import aggregate
 from unabridged.rankers.contracts import Candidate, Ranker, Request, Status
