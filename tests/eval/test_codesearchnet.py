@@ -6,7 +6,9 @@ import gzip
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from unabridged.apps.cli import app
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.eval._syntax import without_docstring
 from unabridged.eval.codesearchnet import LANGUAGES, CodeText, read_codesearchnet
@@ -209,3 +211,31 @@ def test_docstrings_are_left_out_and_nothing_else_is(source, expected):
     if expected is None:
         expected = '@cached\ndef f(a="""x"""):\n    # note\n    print 1'
     assert without_docstring(source) == expected
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, ["eval", "codesearchnet", *map(str, arguments)])
+
+
+def test_the_command_scores_several_languages_and_says_what_is_wrong(tmp_path):
+    cleaned(tmp_path / "data", "go")
+    rows = cleaned(tmp_path / "data", "python", candidates=9, asked=(1, 4, 7))
+    for one, word in zip(rows, "abcdefghi", strict=True):
+        one |= {"code": f"def {word * 4}():\n    return {word * 3}", "docstring_tokens": ["find", word * 3]}
+    write(tmp_path / "data" / "python" / "codebase.jsonl", rows)
+    write(tmp_path / "data" / "python" / "test.jsonl", [rows[n] for n in (1, 4, 7)])
+    options = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--mode", "bm25", "--quiet"]
+    done = command(*options, "--language", "go", "--language", "python", "--output", "json")
+    assert done.exit_code == 0, done.output
+    go, python = json.loads(done.stdout)["runs"]
+    assert list(python["measures"]) == ["RR", "R@1", "R@5", "R@10", "R@100"]
+    assert python["measures"]["RR"]["value"] == 1.0, "each of the three words is in one function"
+    assert (go["set"]["name"], go["set"]["documents"]) == ("codesearchnet-go", 6)
+    cut = ["--encoder", "hashing:32", "--mode", "dense", "--split", "lines", "--part", "valid", "--code", "tokens"]
+    done = command(*options, *cut, "--language", "go", "--output", "json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["runs"][0]["set"]["name"] == "codesearchnet-go.valid"
+    (tmp_path / "data" / "go" / "test.jsonl").write_text("{}\n")
+    done = command(*options, "--language", "go")
+    assert done.exit_code == 5
+    assert "test.jsonl:1" in done.output
