@@ -6,6 +6,7 @@ of a shared beginning are computed once, which changes the numbers by rounding o
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -29,6 +30,8 @@ from unabridged.rankers.lm.lanes import BatchLane, SingleLane, Weights
 from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.vocabulary import Vocabulary
 
+POLL = 0.05
+"""Seconds between looks at whether a caller that waits for the model has cancelled."""
 LAYOUT = 1
 """Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
 
@@ -242,8 +245,8 @@ class LocalModel:
         cancel: Event | None,
     ) -> list[Outcome]:
         """The outcomes of a batch, which is halved where memory does not suffice."""
-        with self.lock:
-            if cancel is not None and cancel.is_set():
+        with self._held(cancel) as held:
+            if not held:
                 return [_cancelled() for _ in batch]
             started = time.perf_counter()
             answers = [self._answer(sampling, grammar) for _ in batch]
@@ -273,6 +276,18 @@ class LocalModel:
             for part in (batch[:half], batch[half:])
             for outcome in self._run(part, ids, sampling, grammar, cancel)
         ]
+
+    @contextlib.contextmanager
+    def _held(self, cancel: Event | None) -> Iterator[bool]:
+        """With :attr:`lock` held; False, without it, if the caller cancelled before or while waiting for it."""
+        while cancel is None or not cancel.is_set():
+            if self.lock.acquire(timeout=-1 if cancel is None else POLL):
+                try:
+                    yield True
+                finally:
+                    self.lock.release()
+                return
+        yield False
 
     def _answer(self, sampling: Sampling, grammar: TokenGrammar | None) -> Answer:
         if grammar is not None:

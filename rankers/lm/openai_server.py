@@ -69,10 +69,12 @@ class Server:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        # What may hold a secret has no place in an address, which is shown and kept with results.
+        secret = parts.username or parts.password or parts.query or parts.fragment
+        if parts.scheme not in ("http", "https") or not parts.hostname or secret:
             raise UsageError(
-                f"base_url={parts.scheme}://{parts.hostname or ''}… should be like https://host/v1, without a "
-                "user name or password in it."
+                f"base_url={parts.scheme}://{parts.hostname or ''}... should be like https://host/v1, without user "
+                "name, password or query. A key is given as api_key or in the environment."
             )
 
     @property

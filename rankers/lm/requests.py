@@ -6,6 +6,7 @@ fact is kept: ``max_tokens`` is renamed, a JSON schema is first made plainer, ev
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from typing import Any
@@ -16,6 +17,8 @@ from unabridged.rankers.lm.failures import Refusal
 
 MOST_LOGPROBS = 20
 """Alternatives that the protocol gives at most."""
+JSON_FRAME = 16
+"""Tokens around the labels of a JSON answer."""
 RANKING = "ranking"
 ANSWER = "answer"
 _REFUSES = re.compile(
@@ -59,12 +62,16 @@ class Dialect:
             wanted["min_tokens"] = sampling.min_tokens
         if sampling.top_logprobs and self.takes("logprobs"):
             wanted |= {"logprobs": True, "top_logprobs": min(MOST_LOGPROBS, sampling.top_logprobs)}
+        limit = sampling.max_tokens
         messages = [{"role": message.role, "content": message.content} for message in prompt]
         if self.sends_schema(sampling, constraint) and constraint is not None:
             wanted["response_format"] = schema_format(constraint, plain=self._plain_schema)
+            # JSON is longer than the plain list that the caller reckoned with.  The schema bounds its length; a token
+            # per byte is the most that it can take.
+            limit = max(limit, len(json.dumps(constraint.labels)) + JSON_FRAME)
             messages[-1] = {**messages[-1], "content": messages[-1]["content"] + _schema_note(constraint)}
         kept = {name: value for name, value in wanted.items() if self.takes(name)}
-        return {"model": model, "messages": messages, self.limit_field: sampling.max_tokens, **kept}
+        return {"model": model, "messages": messages, self.limit_field: limit, **kept}
 
     def sends_schema(self, sampling: Sampling, constraint: Constraint | None) -> bool:
         """Whether the answer is to be JSON.  Not where first tokens are asked for: theirs would be a brace."""

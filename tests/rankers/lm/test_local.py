@@ -249,6 +249,21 @@ def test_a_call_cancelled_in_the_middle_stops_at_the_next_token(tiny_model):
     assert len(steps) == 3
 
 
+def test_a_call_that_waits_for_the_model_can_be_cancelled(tiny_model):
+    cancel = threading.Event()
+    model = fresh(tiny_model)
+    found = []
+    with model.lock:
+        waiting = threading.Thread(
+            target=lambda: found.extend(model.complete([ask("one")], Sampling(max_tokens=4), cancel=cancel))
+        )
+        waiting.start()
+        cancel.set()
+        waiting.join(timeout=5)
+        assert not waiting.is_alive()
+    assert isinstance(found[0], ModelCancelled)
+
+
 def test_a_batch_is_halved_until_it_fits_into_memory(tiny_model):
     import torch
 
