@@ -10,7 +10,7 @@ import typer
 from unabridged.apps import options as o
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, exit_codes
-from unabridged.apps.run_commands import TEST, Measures, Name, Options, Out, Quiet, Rank, named, run_sets
+from unabridged.apps.run_commands import TEST, Name, Options, Out, Quiet, Rank, named, run_sets
 from unabridged.contracts import Level
 from unabridged.eval.codesearchnet import CodeText, read_codesearchnet
 from unabridged.retrievers.result import Mode
@@ -30,7 +30,9 @@ def codesearchnet(  # noqa: PLR0913 - one parameter per option
     text: Annotated[
         CodeText, typer.Option("--code", help="source, without docstrings; or tokens, as published models read them.")
     ] = CodeText.SOURCE,
-    measures: Measures = None,
+    measures: Annotated[
+        list[str] | None, typer.Option("-m", "--measure", help="May be repeated [RR, R@1, R@5, R@10, R@100].")
+    ] = None,
     name: Name = None,
     encoder: o.EncoderOption = None,
     mode: o.ModeOption = Mode.HYBRID,
