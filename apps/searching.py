@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unabridged.apps import evidence
 from unabridged.apps.code_lines import is_code, line_range, numbered
 from unabridged.apps.loading import load_for
 from unabridged.apps.output import Output, emit, say
@@ -109,11 +110,16 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
 
 
 def as_json(result: SearchResult, index: Index, *, lines: bool | None) -> dict[str, Any]:
-    """Plain values; hits that are shown by their lines have the first and the last one, counted from 1."""
+    """Plain values; hits that are shown by their lines have the first and the last one, counted from 1.
+
+    Of an encoder that aggregates blocks, each hit has its blocks with their weights.
+    """
     body = result.as_json()
     for hit, shown in zip(result, body["hits"], strict=True):
         if by_lines(hit, lines):
             shown["lines"] = list(line_range(index.source(hit.doc_id), hit.span))
+        if result.mode is not Mode.BM25 and (found := evidence.blocks(index, hit.doc_id)):
+            shown["blocks"] = found
     return body
 
 
@@ -131,6 +137,8 @@ def describe(result: SearchResult, index: Index, *, lines: bool | None = None) -
             first, last = line_range(source, hit.span)
             shown.append(f"{hit.rank:>3}. {hit.doc_id}:{first}-{last}  {hit.score:.4f}")
             shown.append(numbered(hit.doc_id, source, hit.span))
+            if result.mode is not Mode.BM25 and (weights := evidence.described(index, hit.doc_id)):
+                shown.append(weights)
             continue
         text = " ".join(hit.span.text.split())
         text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ..."
