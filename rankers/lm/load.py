@@ -51,7 +51,7 @@ def load_model(
 ) -> LanguageModel:
     """The language model that ``name`` means.
 
-    ``server`` has fields of :class:`unabridged.rankers.lm.openai_server.Server`; ``cache`` is the folder of converted
+    ``server`` has fields of :class:`unabridged.rankers.lm.server.Server`; ``cache`` is the folder of converted
     models.  Options of the other kind are refused.  Naming a server is asking for the network; ``network`` is for
     downloads of hub ids.
     """
@@ -66,7 +66,8 @@ def load_model(
 
 
 def _behind_server(name: str, model: str | None, options: dict[str, JSON]) -> LanguageModel:
-    from unabridged.rankers.lm.openai_server import Server, ServerModel, served_models
+    from unabridged.rankers.lm.openai_server import ServerModel, served_models
+    from unabridged.rankers.lm.server import Server
 
     url = name
     if name.startswith(OPENAI_PREFIX):

@@ -6,32 +6,26 @@ of a shared beginning are computed once, which changes the numbers by rounding o
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Event, RLock
 from typing import Any
 
-import numpy as np
-
 from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
-from unabridged.encoders._torch import PRECISIONS, best_device, is_out_of_memory, quiet
-from unabridged.encoders.batching import GPU_BATCH_TOKENS, plan_batches
-from unabridged.errors import ContextOverflow, MissingFile, ModelCancelled, UsageError
-from unabridged.rankers.lm.answers import Answer, FreeAnswer
+from unabridged.encoders._torch import PRECISIONS, best_device, quiet
+from unabridged.encoders.batching import GPU_BATCH_TOKENS
+from unabridged.errors import ContextOverflow, MissingFile, UsageError
 from unabridged.rankers.lm.chat import ChatFormat
-from unabridged.rankers.lm.constrained import ConstrainedAnswer, TokenGrammar
-from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling, Usage
-from unabridged.rankers.lm.lanes import BatchLane, SingleLane, Weights
+from unabridged.rankers.lm.constrained import TokenGrammar
+from unabridged.rankers.lm.contracts import Capabilities, Constraint, Outcome, Prompt, Sampling
+from unabridged.rankers.lm.lanes import Weights
 from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.vocabulary import Vocabulary
+from unabridged.rankers.lm.writing import Writer
 
-POLL = 0.05
-"""Seconds between looks at whether a caller that waits for the model has cancelled."""
 LAYOUT = 1
 """Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
 
@@ -57,14 +51,11 @@ class LocalModel:
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer, template_options)
         self.vocabulary = Vocabulary(tokenizer)
-        self.lock = RLock()
-        """Held during a forward pass; for callers that use :attr:`model` themselves."""
         self._name = name
         self._folder = folder
         self._weights = Weights(model)
-        self._lane = SingleLane(self._weights)
-        on_gpu = self._weights.device.startswith("cuda")
-        self._batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else 1)
+        batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if self._weights.device.startswith("cuda") else 1)
+        self._writer = Writer(self._weights, self.vocabulary, self.ends, batch_tokens)
 
     @classmethod
     def load(
@@ -102,6 +93,11 @@ class LocalModel:
         return cls(
             model, tokenizer, name=named, folder=folder, batch_tokens=batch_tokens, template_options=template_options
         )
+
+    @property
+    def lock(self) -> RLock:
+        """Held while the model computes; for callers that use :attr:`model` themselves."""
+        return self._writer.lock
 
     @property
     def name(self) -> str:
@@ -187,7 +183,7 @@ class LocalModel:
             if (error := self._overflow(len(ids), len(more))) is not None:
                 raise error
         with self.lock:
-            return score_continuations(self._lane, pairs)
+            return score_continuations(self._writer.lane, pairs)
 
     def complete(
         self,
@@ -209,9 +205,8 @@ class LocalModel:
         longest = sampling.max_tokens if grammar is None else grammar.longest
         outcomes: list[Outcome | None] = [self._overflow(len(row), longest) for row in ids]
         rows = [i for i, outcome in enumerate(outcomes) if outcome is None]
-        for batch in self._batches(ids, rows, alone=grammar is not None and sampling.top_logprobs > 0):
-            for row, outcome in zip(batch, self._run(batch, ids, sampling, grammar, cancel), strict=True):
-                outcomes[row] = outcome
+        for row, outcome in self._writer.write(ids, rows, sampling, grammar, cancel):
+            outcomes[row] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _overflow(self, prompt: int, answer: int) -> ContextOverflow | None:
@@ -225,134 +220,5 @@ class LocalModel:
             got=prompt + answer,
         )
 
-    def _batches(self, ids: Sequence[list[int]], rows: list[int], *, alone: bool) -> Iterator[list[int]]:
-        if not rows:
-            return
-        if self._batch_tokens == 1 or alone or not (self._weights.remembers and self._weights.attends):
-            # In the order of their tokens, neighbours share the longest beginnings.
-            yield from ([row] for row in sorted(rows, key=lambda row: ids[row]))
-            return
-        lengths = np.array([len(ids[row]) for row in rows], dtype=np.int64)
-        for batch in plan_batches(lengths, self._batch_tokens):
-            yield [rows[int(place)] for place in batch]
-
-    def _run(
-        self,
-        batch: list[int],
-        ids: Sequence[list[int]],
-        sampling: Sampling,
-        grammar: TokenGrammar | None,
-        cancel: Event | None,
-    ) -> list[Outcome]:
-        """The outcomes of a batch, which is halved where memory does not suffice."""
-        with self._held(cancel) as held:
-            if not held:
-                return [_cancelled() for _ in batch]
-            started = time.perf_counter()
-            answers = [self._answer(sampling, grammar) for _ in batch]
-            try:
-                if len(batch) == 1:
-                    reused = self._write(answers[0], ids[batch[0]], sampling, grammar, cancel)
-                    cached = [reused]
-                else:
-                    cached = self._write_batch(answers, [ids[row] for row in batch], cancel)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._lane.forget()
-                if len(batch) == 1:
-                    return [_no_memory(len(ids[batch[0]]), self._weights.device)]
-                # Outside of the handler the traceback would still hold the batch's memory; halves are small.
-                self._batch_tokens = max(1, self._batch_tokens // 2)
-            else:
-                seconds = time.perf_counter() - started
-                return [
-                    self._outcome(answer, len(ids[row]), seconds, shared, constrained=grammar is not None)
-                    for answer, row, shared in zip(answers, batch, cached, strict=True)
-                ]
-        half = len(batch) // 2
-        return [
-            outcome
-            for part in (batch[:half], batch[half:])
-            for outcome in self._run(part, ids, sampling, grammar, cancel)
-        ]
-
-    @contextlib.contextmanager
-    def _held(self, cancel: Event | None) -> Iterator[bool]:
-        """With :attr:`lock` held; False, without it, if the caller cancelled before or while waiting for it."""
-        while cancel is None or not cancel.is_set():
-            if self.lock.acquire(timeout=-1 if cancel is None else POLL):
-                try:
-                    yield True
-                finally:
-                    self.lock.release()
-                return
-        yield False
-
-    def _answer(self, sampling: Sampling, grammar: TokenGrammar | None) -> Answer:
-        if grammar is not None:
-            return ConstrainedAnswer(grammar, sampling, self.ends)
-        return FreeAnswer(sampling, self.vocabulary, self.ends)
-
-    def _write(
-        self,
-        answer: Answer,
-        ids: list[int],
-        sampling: Sampling,
-        grammar: TokenGrammar | None,
-        cancel: Event | None,
-    ) -> int:
-        """Writes one answer; returns how many tokens of the prompt were known from the prompt before."""
-        logits, reused = self._lane.start(ids)
-        first = None
-        if grammar is not None and sampling.top_logprobs:
-            pairs = [(ids, label) for label in grammar.label_ids.values()]
-            first = dict(zip(grammar.label_ids, score_continuations(self._lane, pairs), strict=True))
-            logits, _ = self._lane.start(ids)
-        new = answer.take(logits[-1])
-        while new and not (cancel is not None and cancel.is_set()):
-            new = answer.take(self._lane.feed(new)[-1])
-        if first is not None:
-            answer.first = first
-        return reused
-
-    def _write_batch(self, answers: list[Answer], rows: list[list[int]], cancel: Event | None) -> list[int]:
-        lane = BatchLane(self._weights)
-        logits = lane.start(rows)
-        going = list(range(len(rows)))
-        while going and not (cancel is not None and cancel.is_set()):
-            new = [answers[row].take(values) for row, values in zip(going, logits, strict=True)]
-            left = [place for place, tokens in enumerate(new) if tokens]
-            if left and len(left) < len(going):
-                lane.keep(left)
-            going = [going[place] for place in left]
-            if going:
-                logits = lane.feed([new[place] for place in left])
-        return [0] + [lane.shared] * (len(rows) - 1)
-
-    def _outcome(self, answer: Answer, prompt: int, seconds: float, cached: int, *, constrained: bool) -> Outcome:
-        if answer.finish is None:
-            return _cancelled()
-        return Completion(
-            text=answer.text,
-            usage=Usage(prompt=prompt, completion=len(answer.tokens), cached=cached),
-            finish=answer.finish,
-            seconds=seconds,
-            constrained=constrained,
-            first=answer.first,
-        )
-
     def _encode(self, text: str) -> list[int]:
         return [int(number) for number in self.tokenizer.encode(text, add_special_tokens=False)]
-
-
-def _cancelled() -> ModelCancelled:
-    return ModelCancelled("The call was cancelled before the answer was finished.")
-
-
-def _no_memory(tokens: int, device: str) -> ContextOverflow:
-    return ContextOverflow(
-        f"A prompt of {tokens} tokens does not fit into the memory of {device} even alone. Show less of each "
-        "candidate, rank them in smaller windows, or use a lower precision.",
-        got=tokens,
-    )

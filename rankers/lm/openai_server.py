@@ -6,16 +6,14 @@ rate limits, waits can be cancelled, and a report can say how many were sent.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
 
 from unabridged._extras import require
 from unabridged.contracts import JSON
@@ -34,56 +32,13 @@ from unabridged.errors import (
 from unabridged.rankers.lm import estimate
 from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
 from unabridged.rankers.lm.failures import Failure, classify, masked, refusal_of
-from unabridged.rankers.lm.pacing import Pace, Retry
+from unabridged.rankers.lm.pacing import Pace
 from unabridged.rankers.lm.replies import first_labels, from_schema, read_reply
 from unabridged.rankers.lm.requests import MOST_LOGPROBS, Dialect
+from unabridged.rankers.lm.server import Server
 
-OPENAI = "https://api.openai.com/v1"
-KEY_VARIABLE = "UNABRIDGED_API_KEY"
-OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
-NO_KEY = "none"
-"""Sent where there is no key: servers on one's own machine do not look at it."""
 POLL = 0.05
 """Seconds between looks at whether the caller has cancelled."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """Where a model is, and how it may be asked.  Times are seconds."""
-
-    base_url: str = OPENAI
-    api_key: str | None = field(default=None, repr=False)
-    """None: ``$UNABRIDGED_API_KEY``; for api.openai.com also ``$OPENAI_API_KEY``, which goes to no other host."""
-    connect_timeout: float = 10.0
-    read_timeout: float = 180.0
-    retry: Retry = field(default_factory=Retry)
-    concurrency: int = 8
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    context: int | None = None
-    """Tokens of prompt and answer, where it is known; servers do not say it beforehand."""
-    revision: str = ""
-    """Of the model, as far as one knows it; part of what cached answers are kept under."""
-    extra: Mapping[str, JSON] = field(default_factory=dict)
-    """Fields put into every request as they are, such as ``{"chat_template_kwargs": {"enable_thinking": False}}``."""
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        # What may hold a secret has no place in an address, which is shown and kept with results.
-        secret = parts.username or parts.password or parts.query or parts.fragment
-        if parts.scheme not in ("http", "https") or not parts.hostname or secret:
-            raise UsageError(
-                f"base_url={parts.scheme}://{parts.hostname or ''}... should be like https://host/v1, without user "
-                "name, password or query. A key is given as api_key or in the environment."
-            )
-
-    @property
-    def key(self) -> str:
-        """The key to send; ``none`` if there is none."""
-        named = self.api_key or os.environ.get(KEY_VARIABLE)
-        if not named and urlsplit(self.base_url).hostname == urlsplit(OPENAI).hostname:
-            named = os.environ.get(OPENAI_KEY_VARIABLE)
-        return named or NO_KEY
 
 
 class ServerModel:

@@ -191,7 +191,7 @@ def test_a_folder_is_loaded_by_its_path(llama_folder):
 
 
 def test_servers_are_named_in_three_ways(scripted):
-    from unabridged.rankers.lm.openai_server import OPENAI
+    from unabridged.rankers.lm.server import OPENAI
 
     with scripted.serving(scripted.answer(), models=("only",)) as script:
         named = load_model(f"openai:org/m@2@{script.url}", server={"api_key": "k", "context": 99})

@@ -21,8 +21,9 @@ from unabridged.errors import (
     UsageError,
 )
 from unabridged.rankers.lm.contracts import Choice, Completion, LanguageModel, Message, Permutation, Sampling, Usage
-from unabridged.rankers.lm.openai_server import Server, ServerModel
+from unabridged.rankers.lm.openai_server import ServerModel
 from unabridged.rankers.lm.pacing import MINUTE, Pace, Retry
+from unabridged.rankers.lm.server import Server
 
 SECRET = "sk-very-secret-0123456789"
 FAST = Retry(attempts=3, first_wait=0.01, longest_wait=0.02)
