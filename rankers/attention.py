@@ -22,7 +22,7 @@ from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.errors import UsageError
 from unabridged.rankers.contracts import KEPT, UNREAD, Exposure, Ranking, Request, Spent, Step
-from unabridged.rankers.listwise.fitting import Fitter, Piece, TokenCounter, level
+from unabridged.rankers.listwise.fitting import Fitter, Piece, TokenCounter, fit
 from unabridged.rankers.listwise.inert import inert
 from unabridged.rankers.listwise.labels import Labels
 from unabridged.rankers.listwise.segments import SegmentSelector
@@ -44,18 +44,39 @@ CHUNK = 4_096
 class LocalWeights(TokenCounter, Protocol):
     """A causal model on this machine, as :class:`~unabridged.rankers.lm.local.LocalModel` is."""
 
-    model: Any
-    tokenizer: Any
-    chat: Any
-    lock: Any
+    @property
+    def name(self) -> str:
+        """For reports."""
+        ...
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def model(self) -> Any:
+        """A Hugging Face causal model."""
+        ...
 
     @property
-    def capabilities(self) -> Capabilities: ...  # noqa: D102
+    def tokenizer(self) -> Any:
+        """Its tokenizer, with character offsets."""
+        ...
 
-    def ids(self, prompt: Prompt) -> list[int]: ...  # noqa: D102
+    @property
+    def chat(self) -> Any:
+        """Has ``render(prompt)``, the text of a prompt up to where the answer begins."""
+        ...
+
+    @property
+    def lock(self) -> Any:
+        """Held while the model computes."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Says the context."""
+        ...
+
+    def ids(self, prompt: Prompt) -> list[int]:
+        """The tokens of a prompt."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,24 +168,15 @@ class AttentionRanker:
         """The candidates short enough for the context; None where they would be shorter than the floor."""
         settings = self.settings
         fitter = Fitter(model=self.local, labels=Labels(), selector=settings.selector, controls=settings.controls)
-        totals = fitter.totals(request.candidates)
-        limit = settings.passage_tokens
-        while True:
-            shown = [
-                (total, fitter.piece(request.query, one, total, limit))
-                for total, one in zip(totals, request.candidates, strict=True)
-            ]
-            context = self.local.capabilities.context
+        context = self.local.capabilities.context
+
+        def over(pieces: Sequence[Piece]) -> int:
             if context is None:
-                return shown
-            prompt = self._prompt(request.query, [piece.text for _, piece in shown])
-            over = len(prompt.head) + max(len(prompt.asked), len(prompt.unasked)) - context
-            if over <= 0:
-                return shown
-            sizes = [piece.tokens for _, piece in shown]
-            limit = min(level(sizes, sum(sizes) - over), max(sizes) - 1)
-            if limit < settings.floor:
-                return None
+                return 0
+            prompt = self._prompt(request.query, [piece.text for piece in pieces])
+            return len(prompt.head) + max(len(prompt.asked), len(prompt.unasked)) - context
+
+        return fit(fitter, request.query, request.candidates, settings.passage_tokens, settings.floor, over)
 
     def _prompt(self, query: str, texts: Sequence[str]) -> _Prompt:
         order = range(len(texts) - 1, -1, -1) if self.settings.reverse else range(len(texts))

@@ -7,7 +7,7 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +95,37 @@ class Fitter:
                 return spans
             taken.pop()
         return ()
+
+
+def fit(
+    fitter: Fitter,
+    query: str,
+    candidates: Sequence[Candidate],
+    limit: int | None,
+    floor: int,
+    over: Callable[[Sequence[Piece]], int],
+) -> list[tuple[int, Piece]] | None:
+    """Tokens of each whole candidate, and what is shown of it; None where it would be less than ``floor`` tokens.
+
+    ``limit`` is the most of one candidate to begin with; it falls until ``over``, the tokens by which a prompt of the
+    pieces is too long, is 0 or less.
+    """
+    totals = fitter.totals(candidates)
+    while True:
+        pieces = [fitter.piece(query, one, total, limit) for one, total in zip(candidates, totals, strict=True)]
+        more = over(pieces)
+        if more <= 0:
+            return list(zip(totals, pieces, strict=True))
+        sizes = [piece.tokens for piece in pieces]
+        limit = lowered(sizes, more)
+        if limit < floor:
+            return None
+
+
+def lowered(sizes: Sequence[int], over: int) -> int:
+    """The most tokens of a candidate with which the group loses ``over``; always below its largest."""
+    # A limit that does not fall would be tried again for ever.
+    return min(level(sizes, sum(sizes) - over), max(sizes, default=0) - 1)
 
 
 def merged(spans: Sequence[Characters]) -> tuple[Characters, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from unabridged.errors import BadRequest, ContentFiltered, ContextOverflow, MalformedResponse
 from unabridged.rankers.contracts import KEPT, SHRUNK, UNREAD, Exposure, Ranking, Request, Spent, Status, Step
 from unabridged.rankers.listwise.asking import Call, Settings, call_for
-from unabridged.rankers.listwise.fitting import Fitter, Piece, level
+from unabridged.rankers.listwise.fitting import Fitter, Piece, level, lowered
 from unabridged.rankers.listwise.parsing import Parsed, ParseReport, parse
 from unabridged.rankers.listwise.plans import Ask, Order, Round, Strategy
 from unabridged.rankers.listwise.sliding import slide
@@ -165,9 +165,7 @@ class Running:
 
     def _shrink(self, ask: Ask, over: int) -> bool:
         """Lowers the limit so that the group loses ``over`` tokens; False where that would be below the floor."""
-        sizes = [self._piece(place).tokens for place in ask.items]
-        # A limit that does not fall would be asked for again for ever.
-        limit = min(level(sizes, sum(sizes) - over), max(sizes) - 1)
+        limit = lowered([self._piece(place).tokens for place in ask.items], over)
         if limit < self._settings.floor:
             return False
         self._limit = limit

@@ -1,1 +1,1 @@
-"""Training of listwise rankers: complete labels, losses, fine-tuning."""
+"""Training of listwise rankers that see a whole list at once (full ranking, arXiv 2412.14574)."""
