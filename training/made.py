@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from unabridged.contracts import JSON
-from unabridged.files import check_free, disk_errors
+from unabridged.files import check_free, disk_errors, folder_files, sync_file, sync_folder
 from unabridged.progress import Listener
 from unabridged.training.loop import Checkpoint, Schedule, Task, fit
 from unabridged.training.texts import Pieces
@@ -89,9 +89,12 @@ def finish(work: Path, out: Path, write: Callable[[Path], None]) -> None:
     """Puts the folder ``work / "folder"``, which ``write`` makes in ``work``, at ``out``, and removes ``work``."""
     with disk_errors(work):
         write(work)
+        for path in folder_files(work / "folder").values():  # before the checkpoint that they come from is removed
+            sync_file(path)
         if out.is_dir():
             out.rmdir()
         (work / "folder").replace(out)
+        sync_folder(out.parent)
     shutil.rmtree(work)
 
 

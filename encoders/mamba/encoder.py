@@ -130,6 +130,7 @@ class MambaEncoder:
             ShapeError: a text whose states are not finite, by its number.
             OutOfMemory: not even a small block fits.
         """
+        level, overflow = Level(level), OverflowPolicy(overflow)  # words are taken too, and never for another policy
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
@@ -162,7 +163,7 @@ class MambaEncoder:
                 if prompt_name is None
                 else self._prompts.named(prompt_name, self.folder.prompts)
             )
-        return self._verb(sentences, prompt, overflow)
+        return self._verb(sentences, prompt, OverflowPolicy(overflow))
 
     def encode_query(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""

@@ -277,6 +277,25 @@ def test_a_best_that_an_earlier_version_saved_is_still_the_one_that_is_kept(star
     )  # fmt: skip
 
 
+def test_states_that_a_training_makes_infinite_ask_for_a_lower_rate(start, tmp_path):
+    plan = a_plan(start, tmp_path / "out", schedule=Schedule(steps=9, lr=1e30, warmup_steps=0))
+    with pytest.raises(ValidationError, match=r"NaN or infinite values in training\. Lower the rate"):
+        train_mamba(plan, Data([pairs(tmp_path, 32)]))
+
+
+def test_a_parameter_that_its_storage_does_not_hold_is_told_and_the_training_is_kept(start, tmp_path):
+    large = start.tensors["norm_f.weight"] * 1e5
+    begun = replace(start, tensors={**start.tensors, "norm_f.weight": large})
+    plan = a_plan(begun, tmp_path / "out", folder=Folder(max_tokens=16, storage="float16"))
+    data = Data([pairs(tmp_path, 32)])
+    with pytest.raises(ValidationError, match=r"norm_f\.weight reaches .*float16 does not hold.*--storage float32"):
+        train_mamba(plan, data)
+    seen = []
+    train_mamba(replace(plan, folder=Folder(max_tokens=16, storage="float32")), data, listener=seen.append)
+    assert not seen
+    assert float(load_file(tmp_path / "out" / "model.safetensors")["norm_f.weight"].abs().max()) > 9e4
+
+
 class Steep:
     """A task whose loss is finite and whose gradient is not."""
 

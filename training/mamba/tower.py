@@ -13,7 +13,7 @@ from unabridged.contracts import Floats, Rows
 from unabridged.encoders.mamba.placed import device_errors
 from unabridged.encoders.mamba.settings import PRECISIONS
 from unabridged.encoders.pooling import pool
-from unabridged.errors import UsageError
+from unabridged.errors import ShapeError, UsageError
 from unabridged.training.mamba.start import Start
 
 if TYPE_CHECKING:
@@ -81,9 +81,20 @@ class MambaTower:
         return self._running.device
 
     def embed(self, ids: torch.Tensor, offsets: Rows) -> torch.Tensor:
-        """``(B, H)`` float32: the state of each sequence's last token, or the mean of its states."""
-        with self._autocast():
-            hidden, _ = self.model.hidden(ids, offsets)
+        """``(B, H)`` float32: the state of each sequence's last token, or the mean of its states.
+
+        :class:`ShapeError` for states that are not finite.
+        """
+        from unabridged.encoders.mamba.finite import NonFinite
+
+        try:
+            with self._autocast():
+                hidden, _ = self.model.hidden(ids, offsets)
+        except NonFinite as error:
+            raise ShapeError(
+                f"Layer {error.layer} came to give NaN or infinite values in training. Lower the rate (--lr) or the "
+                "clip, or train in float32 if it is not."
+            ) from error
         return pool(hidden, offsets, (self._pooling,))
 
     def vectors(self, ids: Rows, offsets: Rows) -> Floats:

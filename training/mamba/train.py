@@ -315,13 +315,23 @@ class _Watch:
         return best[0]
 
     def stored(self) -> float | None:
-        """Rounds the tower to the precision of its storage, and evaluates that."""
+        """Rounds the tower to the precision of its storage, and evaluates that.
+
+        :class:`ValidationError` for a parameter that this precision does not hold.
+        """
         import torch
 
-        kind = getattr(torch, self._plan.folder.storage)
+        storage = self._plan.folder.storage
+        kind = getattr(torch, storage)
         with torch.no_grad():
-            for value in self._tower.model.parameters.values():
-                value.copy_(value.to(kind).to(value.dtype))
+            for name, value in self._tower.model.parameters.items():
+                rounded = value.to(kind).to(value.dtype)
+                if not bool(torch.isfinite(rounded).all()):
+                    raise ValidationError(
+                        f"{name} reaches {float(value.abs().max()):g}, which {storage} does not hold. Run the same "
+                        "command with --storage float32: the training is kept."
+                    )
+                value.copy_(rounded)
         return self._score()
 
     def _evaluate(self, step: int) -> None:

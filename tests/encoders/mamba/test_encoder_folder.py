@@ -8,7 +8,7 @@ import pytest
 
 from unabridged.encoders.load import encoder_from_passport, load_encoder
 from unabridged.encoders.mamba.folder import SEGMENT_TOKENS, SETTINGS_NAME
-from unabridged.errors import MissingFile, PassportMismatch, ShapeError, UsageError, ValidationError
+from unabridged.errors import MissingFile, Overflow, PassportMismatch, ShapeError, UsageError, ValidationError
 
 TEXTS = ["the cat", "", "the cat sat on the mat. " * 9, "é"]
 PROMPTS = {"query": "query: ", "document": "passage: ", "other": "the cat "}
@@ -227,6 +227,20 @@ def test_a_variant_that_is_not_supported_is_refused_by_name(copy):
     edit(copy / "config.json", lambda c: c.update(model_type="falcon_mamba"))
     with pytest.raises(ValidationError, match=r"falcon_mamba.*mamba2"):
         load_encoder(copy)
+
+
+def test_a_policy_may_be_given_by_its_word_and_is_then_that_policy(folder):
+    encoder = load_encoder(folder, device="cpu", max_tokens=5)
+    text = ["the cat sat on the mat"]
+    with pytest.raises(Overflow):
+        encoder.encode_documents(text, overflow="error")
+    with pytest.raises(Overflow):
+        encoder.encode(text, overflow="error")
+    cut = encoder.encode_documents(text, level="doc", overflow="truncate")
+    assert cut.segments is None
+    assert cut.coverage.seen[0] == 5 < cut.coverage.total[0]
+    with pytest.raises(ValueError, match="nonsense"):
+        encoder.encode_documents(text, overflow="nonsense")
 
 
 @pytest.mark.parametrize("width", ["wide", 3.5, -32, None], ids=str)
