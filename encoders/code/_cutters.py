@@ -92,13 +92,14 @@ class SyntaxCutter(LatestCutter):
             ranks[opening[known]] = self.syntax.ranks[at[known]]
 
     def cut(self, after: int, last: int, first: int, capacity: int) -> tuple[int, int]:
-        """The latest of the best places."""
+        """The latest of the best places; behind ``last``, which balances the last windows, only a better one."""
         low = min(last, max(after + 1, (first + last + 1) // 2))
-        ranks, characters = self.rank(low, last)
+        ranks, characters = self.rank(low, max(last, min(first + capacity, len(self.starts) - 1)))
         best = int(ranks.max())
         if best < LINE:
             return super().cut(after, last, first, capacity)
-        place = int(np.flatnonzero(ranks == best)[-1])
+        balanced = ranks[: last - low + 1]
+        place = int(np.flatnonzero(balanced == best)[-1] if best in balanced else np.flatnonzero(ranks == best)[-1])
         earlier = self._whole(low + place, max(after + 1, first + (capacity + 3) // 4), low, capacity)
         if earlier is not None:
             return earlier, self.character(earlier)
