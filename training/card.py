@@ -101,6 +101,11 @@ def _read(read: Mapping[str, JSON]) -> list[str]:
             f"{read['unreadable']:,} documents that could not be read."]  # fmt: skip
 
 
+_CUT = {"cut": "documents", "queries_cut": "queries"}
+
+
 def _held_out(facts: Mapping[str, JSON]) -> str:
     text = f"Held out: {facts['name']}, {facts['queries']:,} queries, {facts['documents']:,} documents"
-    return text + (f", {facts['cut']:,} of them longer than was read." if facts["cut"] else ".")
+    if cut := [f"{facts[key]:,} {kind}" for key, kind in _CUT.items() if facts.get(key)]:
+        return f"{text}; longer than was read: {', '.join(cut)}."
+    return f"{text}."

@@ -54,6 +54,8 @@ class HeldOut:
     qrels: dict[str, dict[str, int]]
     cut: int
     """Documents that are longer than ``max_tokens`` of the framing: their ends are not read here."""
+    queries_cut: int = 0
+    """And queries."""
 
     @classmethod
     def of(cls, whole: RetrievalSet, framing: Framing) -> HeldOut:
@@ -63,10 +65,13 @@ class HeldOut:
             words = framing.words([document.source], DOCUMENT)[0]
             cut += len(words.ids) > framing.max_tokens
             documents.append((document.id, framing.sequence(words, 0, framing.max_tokens)))
-        asked = framing.sequences([query.text for query in whole.queries], QUERY)
+        most = framing.max_tokens
+        found = framing.words([query.text for query in whole.queries], QUERY)
+        asked = [framing.sequence(words, 0, most) for words in found]
         names = [query.id for query in whole.queries]
         qrels = {query: dict(grades) for query, grades in whole.qrels.items()}
-        return cls(whole.name, list(zip(names, asked, strict=True)), documents, qrels, cut)
+        queries_cut = sum(len(words.ids) > most for words in found)
+        return cls(whole.name, list(zip(names, asked, strict=True)), documents, qrels, cut, queries_cut)
 
     def score(self, embed: Embedder, chunk_tokens: int) -> float:
         """The mean nDCG@10 of an exact search by cosine."""
@@ -94,7 +99,13 @@ class HeldOut:
     @property
     def facts(self) -> dict[str, JSON]:
         """For reports."""
-        return {"name": self.name, "queries": len(self.queries), "documents": len(self.documents), "cut": self.cut}
+        return {
+            "name": self.name,
+            "queries": len(self.queries),
+            "documents": len(self.documents),
+            "cut": self.cut,
+            "queries_cut": self.queries_cut,
+        }
 
 
 def _vectors(texts: Sequence[Ids], embed: Embedder, chunk_tokens: int) -> Floats:

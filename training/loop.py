@@ -165,7 +165,7 @@ class Checkpoint:
             ) from error
         wanted = json.loads(json.dumps(self.settings))
         if settings != wanted:
-            name = next(name for name in {*settings, *wanted} if settings.get(name) != wanted.get(name))
+            name = next(name for name in sorted({*settings, *wanted}) if settings.get(name) != wanted.get(name))
             raise ValidationError(
                 f"{self.path} is an unfinished training with {name}={settings.get(name)!r}, and {wanted.get(name)!r} "
                 "was asked for. Continue with the settings it began with, or remove it."

@@ -196,8 +196,9 @@ def make_shelf(
         if not filling.rows:
             raise CorpusError("There is no text to train on: the data hold no pair and the corpora no readable text.")
         np.savez(folder / "rows.npz", **filling.arrays())  # type: ignore[arg-type]
-    for name in ("ids.i32", "texts.utf8", "rows.npz"):
-        sync_file(folder / name)
+    with disk_errors(folder):  # a disk may say only now that it is full
+        for name in ("ids.i32", "texts.utf8", "rows.npz"):
+            sync_file(folder / name)
     write_atomic(folder / "facts.json", json.dumps({"key": key, **filling.facts()}, indent=1).encode())
     made = open_shelf(folder, key)
     if made is None:

@@ -174,7 +174,9 @@ class MambaEncoder:
         return self._verb(sentences, self._prompts.document, code=self._chosen.code)
 
     def save(self, folder: str | Path) -> Path:
-        """Writes a model folder that loads again here, by the same fingerprint; precision and overlap are not saved.
+        """Writes a model folder that loads again here, by the same fingerprint.
+
+        Precision, overlap and what cuts source code belong to a use and are not saved.
 
         :class:`UsageError` if there is something at ``folder`` already.
         """

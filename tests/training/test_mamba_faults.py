@@ -254,6 +254,16 @@ def test_a_run_that_asks_for_its_best_only_later_keeps_the_best_of_what_was_save
     assert report.stored_score == later[kept] == max(later.values())
 
 
+def test_held_out_texts_and_queries_that_are_cut_are_on_the_card(start, tmp_path):
+    plan = a_plan(
+        start, tmp_path / "out", evaluating=Evaluating(held_out(tmp_path / "set", 2)),
+        folder=Folder(max_tokens=1, storage="float32"), schedule=Schedule(steps=1),
+    )  # fmt: skip
+    train_mamba(plan, Data([pairs(tmp_path, 9)]))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "12 queries, 12 documents; longer than was read: 12 documents, 12 queries." in card
+
+
 def test_evaluations_of_another_set_are_not_compared(start, tmp_path):
     data = Data([pairs(tmp_path, 96)])
     first, second = (Evaluating(held_out(tmp_path / f"set{seed}", seed), every=3) for seed in (2, 3))
