@@ -235,10 +235,10 @@ class RetrieverTask:
         return losses.cosines(self.teacher(one), self.teacher(other))
 
     def _silent(self) -> bool:
-        """Whether the loss of every step is 0, whatever the vectors are."""
+        """Whether steps of this size have a loss of 0, whatever the vectors are."""
         aim, drawing, shelf = self.objective, self.drawing, self.shelf
-        pairs = min(drawing.pairs, len(shelf.queries))
-        texts = min(drawing.texts if pairs else max(1, drawing.texts), len(shelf.lone))
+        pairs = drawing.pairs if len(shelf.queries) else 0
+        texts = drawing.texts if len(shelf.lone) else 0
         given = drawing.negatives and len(shelf.negatives[0])
         compared = pairs > 1 or (pairs == 1 and bool(drawing.random_negatives or given))
         return not (
