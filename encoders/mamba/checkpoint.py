@@ -16,6 +16,7 @@ their ``.index.json``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,9 @@ def load_tensors(folder: Path, config: MambaConfig) -> dict[str, torch.Tensor]:
         ValidationError: a tensor that is missing, unknown, twice, or of another shape than the configuration says:
             by its name, with both shapes; a file that is damaged, or tensors that are no plain floating point numbers.
     """
-    torch = require("torch", extra="torch", purpose="Mamba encoders")
+    require("torch", extra="torch", purpose="Mamba encoders")
+    import torch
+
     expected = config.shapes()
     found: dict[str, torch.Tensor] = {}
     for path in _files(Path(folder)):
@@ -116,7 +119,7 @@ def stored_tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], Callable[
             with safetensors.safe_open(str(path), framework="pt", device="cpu") as file:
                 for name in file.keys():  # noqa: SIM118  (the file is no mapping)
                     shape = tuple(file.get_slice(name).get_shape())
-                    yield name, shape, lambda name=name: file.get_tensor(name)
+                    yield name, shape, partial(file.get_tensor, name)
         except safetensors.SafetensorError as error:
             raise ValidationError(f"{path} is not a file of safetensors ({error}). Restore the file.") from error
         return
@@ -134,4 +137,4 @@ def stored_tensors(path: Path) -> Iterator[tuple[str, tuple[int, ...], Callable[
                 f"{path} should hold tensors by name and holds a {type(tensor).__name__} under {name!r}. Store the "
                 "model's state_dict() by itself."
             )
-        yield str(name), tuple(tensor.shape), lambda tensor=tensor: tensor
+        yield str(name), tuple(tensor.shape), partial(content.__getitem__, name)
