@@ -14,6 +14,7 @@ from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
 
 if TYPE_CHECKING:
+    from unabridged.encoders.prompts import Prompts
     from unabridged.training.mamba.start import Shape, Start
     from unabridged.training.mamba.train import Data, Evaluating, Report
 
@@ -58,8 +59,12 @@ def mamba(  # noqa: PLR0913 - one parameter per option
     state: Annotated[int, typer.Option("--state", help="Numbers of the recurrence per channel.")] = 64,
     head_dim: Annotated[int, typer.Option("--head-dim", help="Mamba-2: channels of a head.")] = 64,
     pooling: Annotated[Pooling | None, typer.Option("--pooling", help="[last, or the checkpoint's own].")] = None,
-    query_prompt: Annotated[str, typer.Option("--query-prompt", help="In front of queries.")] = "",
-    document_prompt: Annotated[str, typer.Option("--document-prompt", help="In front of documents.")] = "",
+    query_prompt: Annotated[
+        str | None, typer.Option("--query-prompt", help="In front of queries [none, or the checkpoint's own].")
+    ] = None,
+    document_prompt: Annotated[
+        str | None, typer.Option("--document-prompt", help="In front of documents [none, or the checkpoint's own].")
+    ] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of a text; what is cut is recorded.")] = 256,
     teacher: Annotated[
         str | None, typer.Option("--teacher", help="An encoder whose vectors are learned ('embedded').")
@@ -146,7 +151,8 @@ def mamba(  # noqa: PLR0913 - one parameter per option
             ),
             running=Running(device, precision, checkpoint_layers, freeze_words),
             folder=Folder(
-                max_tokens, query_prompt, document_prompt, storage, segment_tokens, carry, licence, title, _command()
+                max_tokens, *_prompts(init, query_prompt, document_prompt, network), storage, segment_tokens, carry,
+                licence, title, _command(),
             ),
             evaluating=_evaluating(evaluate, eval_split, eval_queries, eval_steps, keep, seed),
             cache=cache,
@@ -198,6 +204,14 @@ def _start(begin: _Begin, shape: Shape, seed: int, network: bool) -> Start:
         return from_checkpoint(resolve(begin.init, network=network), begin.pooling, network=network)
     words = resolve(begin.embeddings_from or begin.tokenizer_from, network=network)
     return fresh(shape, words, begin.pooling or "last", seed, embeddings=begin.embeddings_from is not None)
+
+
+def _prompts(init: Path | None, query: str | None, document: str | None, network: bool) -> Prompts:
+    """What was asked for, else what the checkpoint that is started from was trained with."""
+    from unabridged.encoders._resolve import resolve
+    from unabridged.encoders.prompts import Prompts
+
+    return Prompts.of({} if init is None else resolve(init, network=network).prompts, query, document)
 
 
 def _evaluating(

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from unabridged.apps.cli import app
 from unabridged.contracts import Document
 from unabridged.encoders._hf import read_folder
 from unabridged.encoders.load import load_encoder
@@ -160,6 +162,24 @@ def test_right_answers_of_the_same_query_in_other_lines_are_no_wrong_ones(start,
 def test_a_device_that_is_not_there_is_a_usage_error(start, bert_folder, tmp_path, device):
     with pytest.raises(UsageError, match=f"'{device}' cannot be used"):
         MambaTower(start, Running(device=device))
+
+
+def test_a_training_that_starts_from_a_checkpoint_keeps_its_prompts_unless_others_are_named(words, tmp_path):
+    data = str(pairs(tmp_path, 9).path)
+
+    def prompts(name, *options):
+        line = ["train", "mamba", data, "--out", str(tmp_path / name), "--steps", "1", "--max-tokens", "9", "--quiet"]
+        found = CliRunner().invoke(app, [*line, *options])
+        assert found.exit_code == 0, found.output
+        return read_folder(tmp_path / name).prompts
+
+    shape = ["--width", "32", "--layers", "1", "--state", "8", "--head-dim", "16", "--tokenizer-from", str(words.path)]
+    first = prompts("first", *shape, "--query-prompt", "the ", "--document-prompt", "cat ")
+    assert first == {"query": "the ", "document": "cat "}
+    begin = ["--init", str(tmp_path / "first")]
+    assert prompts("second", *begin) == first
+    assert prompts("third", *begin, "--query-prompt", "on ") == {"query": "on ", "document": "cat "}
+    assert prompts("fourth", *begin, "--query-prompt", "", "--document-prompt", "") == {}
 
 
 def test_seeds_that_no_generator_takes_are_refused(words):
