@@ -221,8 +221,10 @@ class ServerModel:
             found = from_schema(text, constraint)
             if found is not None:
                 text, satisfied = found
-            elif reply.finish == "stop":
-                self._dialect.ignores_schema()
+            elif text and (reply.finish == "stop" or text.lstrip()[:1] != "{"):
+                self._dialect.ignored("response_format")
+        if "logprobs" in body and reply.text and reply.top is None:
+            self._dialect.ignored("logprobs")
         return Completion(
             text=text,
             usage=reply.usage,

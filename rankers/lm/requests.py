@@ -93,10 +93,10 @@ class Dialect:
                 self._drop(field, "was refused")
             return bool(named)
 
-    def ignores_schema(self) -> None:
-        """The server accepted a schema and answered otherwise: none is sent any more."""
+    def ignored(self, field: str) -> None:
+        """The server accepted ``field`` and answered as if it were not there: it is not sent any more."""
         with self._lock:
-            self._drop("response_format", "was accepted and not followed")
+            self._drop(field, "was accepted and had no effect")
 
     def _renames(self, refusal: Refusal, text: str, body: dict[str, JSON]) -> bool:
         refused = "max_completion_tokens" in text or (refusal.param == "max_tokens" and _REFUSES.search(text))

@@ -444,6 +444,12 @@ def test_a_server_that_ignores_schemas_is_sent_none_afterwards(scripted):
     assert not model.capabilities.structured
 
 
+def test_an_ignored_schema_is_known_by_how_the_answer_begins(scripted):
+    with scripted.serving(scripted.answer("Sure, here is", finish="length")) as script:
+        model, _ = ask(script, constraint=LABELS)
+    assert not model.capabilities.structured
+
+
 def test_a_schema_cut_off_by_the_limit_is_not_taken_for_ignored(scripted):
     with scripted.serving(scripted.answer('{"ranking": ["[1]", "[', finish="length")) as script:
         model, (outcome,) = ask(script, constraint=LABELS)
@@ -483,6 +489,15 @@ def test_log_probabilities_without_a_constraint_are_of_tokens(scripted):
         first, second = (model.complete([PROMPT], Sampling(max_tokens=5, top_logprobs=2))[0] for _ in "12")
     assert first.first == {"A": -0.1, "the": -4.0}
     assert second.first is None
+
+
+def test_a_server_that_ignores_the_wish_for_log_probabilities_is_not_asked_again(scripted):
+    with scripted.serving(scripted.answer(""), scripted.answer("A")) as script:
+        model = client(script)
+        for left in (20, 0, 0):
+            model.complete([PROMPT], Sampling(max_tokens=5, top_logprobs=2))
+            assert model.capabilities.logprobs == left
+        assert ["logprobs" in request for request in script.requests] == [True, True, False]
 
 
 def test_stop_strings_are_cut_here_too(scripted):

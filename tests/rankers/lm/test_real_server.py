@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from unabridged.errors import ModelError
 from unabridged.rankers.lm import embedded
 from unabridged.rankers.lm.contracts import Completion, Message, Permutation, Sampling
 from unabridged.rankers.lm.load import LocalOptions, load_model
@@ -84,13 +83,13 @@ def check(remote, expected, found, constrained, scored):
         assert other.text == one.text
         assert other.usage.prompt == one.usage.prompt
         assert other.finish == one.finish
-    # The server has neither schemas nor log-probabilities, and says so: both are given up, once, and told.
-    assert isinstance(constrained, Completion | ModelError)
+    # This server takes schemas and the wish for log-probabilities and does nothing about them: both are told.
+    assert isinstance(constrained, Completion)
     assert not constrained.constrained
     assert scored.first is None
     assert remote.capabilities.logprobs == 0
     assert not remote.capabilities.structured
-    assert any("response_format" in sentence for sentence in remote.adaptations)
+    assert len(remote.adaptations) == 2
 
 
 def test_a_tiny_model_answers_alike_here_and_behind_a_server(llama_folder, tmp_path):
