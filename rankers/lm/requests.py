@@ -90,13 +90,13 @@ class Dialect:
                 return self._simplify_schema()
             named = self._named(refusal, text, body)
             for field in named:
-                self._drop(field, "was refused")
+                self._drop(field, "refused")
             return bool(named)
 
     def ignored(self, field: str) -> None:
         """The server accepted ``field`` and answered as if it were not there: it is not sent any more."""
         with self._lock:
-            self._drop(field, "was accepted and had no effect")
+            self._drop(field, "accepted without effect")
 
     def _renames(self, refusal: Refusal, text: str, body: dict[str, JSON]) -> bool:
         refused = "max_completion_tokens" in text or (refusal.param == "max_tokens" and _REFUSES.search(text))
@@ -105,7 +105,7 @@ class Dialect:
 
     def _simplify_schema(self) -> bool:
         if self._plain_schema or not self.takes("response_format"):
-            self._drop("response_format", "was refused")
+            self._drop("response_format", "refused")
         else:
             self._note("the JSON schema was refused: it is sent without the number of items and uniqueItems")
             self._plain_schema = True
@@ -122,7 +122,7 @@ class Dialect:
     def _drop(self, field: str, why: str) -> None:
         group = {"logprobs", "top_logprobs"} if "logprobs" in field else {field}
         if not group <= self._dropped:
-            self._note(f"{' and '.join(sorted(group))} {why}: no longer sent")
+            self._note(f"{' and '.join(sorted(group))}: {why}, no longer sent")
         self._dropped |= group
 
     def _note(self, text: str) -> None:

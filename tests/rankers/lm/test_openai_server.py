@@ -330,7 +330,11 @@ def test_a_field_that_the_server_refuses_is_left_out_once_and_for_all(scripted, 
     (message, code, param), field = ADAPTED[case]
 
     def picky(body):
-        return scripted.error(400, message, code=code, param=param) if field in body else scripted.answer("fine")
+        if field in body:
+            return scripted.error(400, message, code=code, param=param)
+        reply = scripted.answer("fine")
+        reply["json"]["choices"][0]["logprobs"] = logprobs(fine=-0.5) if "logprobs" in body else None
+        return reply
 
     with scripted.serving(picky) as script:
         model = client(script)
