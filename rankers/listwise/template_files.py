@@ -149,3 +149,32 @@ def _yaml(text: str, path: Path) -> object:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{path} cannot be read as YAML: {error}.") from error
+
+
+def template_keys(template: Template) -> dict[str, str]:
+    """The keys from which :func:`read_template` makes ``template`` again; :class:`UsageError` where none do."""
+    opening = list(template.opening)
+    keys: dict[str, str] = {"method": template.method}
+    if opening and opening[0].role == "system":
+        keys["system_message"] = opening.pop(0).text
+    named = (("prefix", tuple(opening)), ("body", template.each), ("suffix", template.closing))
+    for name, part in named:
+        if template.method == "multiturn_listwise":
+            keys |= {f"{name}_{turn.role}": turn.text for turn in part if turn.text}
+        else:
+            keys[name] = "".join(turn.text for turn in part)
+    keys |= {"labels": "letters" if template.labels.letters else "numbers", "separator": template.separator}
+    if template.instruction:
+        keys["instruction"] = template.instruction
+    for key, pattern in zip(_REGEXES, (template.validation, template.extraction), strict=True):
+        if pattern is not None:
+            keys[key] = repr(pattern.pattern)
+    again = read_template(keys, template.name)
+    if _said(again) != _said(template) or again.labels != template.labels:
+        raise UsageError(f"Template {template.name!r} cannot be said by the keys of a file.")
+    return keys
+
+
+def _said(template: Template) -> list[tuple[Turn, ...]]:
+    """The turns that say something."""
+    return [tuple(one for one in part if one.text) for part in (template.opening, template.each, template.closing)]

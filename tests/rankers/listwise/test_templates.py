@@ -1,6 +1,7 @@
 """Templates: white space is kept, values are put in once, and no text of a document acts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from unabridged.rankers.listwise.inert import inert
 from unabridged.rankers.listwise.labels import Labels
 from unabridged.rankers.listwise.parsing import parse
 from unabridged.rankers.listwise.prompts import CHOICE, LETTERED, LISTWISE, PROMPTS, TURNS, YES_NO
-from unabridged.rankers.listwise.template_files import load_template, read_template
+from unabridged.rankers.listwise.template_files import load_template, read_template, template_keys
 from unabridged.rankers.listwise.templates import Shown, example, render
 
 SINGLE = {
@@ -232,3 +233,21 @@ def test_missing_and_huge_files_are_refused(tmp_path):
     path.write_bytes(b" " * (1 << 21))
     with pytest.raises(UsageError, match="bytes"):
         load_template(path)
+
+
+@pytest.mark.parametrize("name", ["listwise", "turns", "lettered", "yes-no"])
+def test_templates_are_written_as_keys_and_read_back(name):
+    template = PROMPTS[name]
+    again = read_template(json.loads(json.dumps(template_keys(template))), name)
+    candidates = shown("a", "b") if template.method != "pointwise" else shown("a")
+    assert render(again, "q", candidates) == render(template, "q", candidates)
+    assert (again.labels, again.separator, again.form) == (template.labels, template.separator, template.form)
+
+
+def test_expressions_are_written_too_and_what_keys_cannot_say_is_refused():
+    keys = SINGLE | {"output_extraction_regex": r"\[(\d+)\]", "instruction": "i"}
+    assert template_keys(read_template(keys, "mine"))["output_extraction_regex"] == repr(r"\[(\d+)\]")
+    assert read_template(template_keys(read_template(keys, "mine")), "mine") == read_template(keys, "mine")
+    assert read_template(template_keys(CHOICE), "choice") == CHOICE
+    with pytest.raises(UsageError, match="listwise"):
+        template_keys(replace(LISTWISE, labels=Labels(brackets=False)))
