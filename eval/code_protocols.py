@@ -83,10 +83,8 @@ def honest(candidates: Blocks, queries: Floats, labels: Labels, aggregate: Aggre
     """
     del labels
     vectors = aggregate(candidates.blocks, candidates.offsets)
-    raw = _norms(vectors)
-    normed = vectors / np.maximum(raw, np.finfo(np.float32).tiny)[:, None]
-    asked = queries / np.maximum(_norms(queries), np.finfo(np.float32).tiny)[:, None]
-    return Outcome(asked @ normed.T, _norms(normed), raw)
+    normed = _normed(vectors)
+    return Outcome(_normed(queries) @ normed.T, _norms(normed), _norms(vectors))
 
 
 def published(candidates: Blocks, queries: Floats, labels: Labels, aggregate: Aggregate) -> Outcome:
@@ -178,4 +176,10 @@ def relevant_to_any(labels: Labels, candidates: int) -> Mask:
 
 def _norms(vectors: Floats) -> Floats:
     found: Floats = np.linalg.norm(vectors.astype(np.float64), axis=1).astype(np.float32)
+    return found
+
+
+def _normed(vectors: Floats) -> Floats:
+    """With norm 1; zeros stay zeros."""
+    found: Floats = (vectors / np.maximum(_norms(vectors), np.finfo(np.float32).tiny)[:, None]).astype(np.float32)
     return found
