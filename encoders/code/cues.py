@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 CUE_CHARACTERS = 1 << 16
 """Characters of a text in which cues are looked for."""
+SPARSE = 2000
+"""Characters for each cue, at most: code is dense with them, comments are not, and in prose a word is one by chance."""
 
 _TYPESCRIPT = (
     r"\binterface \w+ (extends \w+ )?\{|\w\??: (string|number|boolean|void|any|unknown)\b|^import type |\bas const\b",
@@ -17,14 +19,14 @@ _TYPESCRIPT = (
 _CUES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "python": (
         r"^\s*(def \w+\(|class \w+.*:$|from [\w.]+ import |elif .*:$|except\b.*:$|with .*:$|for .* in .*:$|if .*:$)",
-        r"^import [\w.]+( as \w+)?$|^\s*(return|raise|yield)\b[^;]*$|\bself\.",
+        r"^import [\w.]+( as \w+)?$|^\s*(return|raise|yield)\b[^;\n]*$|\bself\.",
     ),
     "java": (
         r"^import (static )?[\w.]+(\.\*)?;|^package [\w.]+;|\bSystem\.(out|err)\b|@Override\b|\bthrows \w+",
         r"\b(public|private|protected) (static |final |abstract )*[\w<>\[\], ]+ \w+ ?\(|\bnew \w+(<.*>)?\(",
     ),
     "javascript": (
-        r"\bfunction ?\w*\(|\b(const|let|var) [\w{\[][^:]* = |=> ?[({]|\brequire\(['\"]|\bmodule\.exports\b|[!=]==",
+        r"\bfunction ?\w*\(|\b(const|let|var) [\w{\[][^:\n]* = |=> ?[({]|\brequire\(['\"]|\bmodule\.exports\b|[!=]==",
         r"\bconsole\.\w+\(|^export (default|const|function|class)\b|^import .* from ['\"]",
     ),
     "typescript": _TYPESCRIPT,
@@ -59,10 +61,11 @@ _CUES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 
 
 def likely(text: str, most: int) -> list[str]:
-    """The names of at most ``most`` languages whose cues occur in ``text``, those with more of them first."""
+    """The names of at most ``most`` languages whose cues are frequent in ``text``, those with more of them first."""
     sample = text[:CUE_CHARACTERS]
     counts = {name: sum(1 for _ in cue.finditer(sample)) for name, cue in _compiled().items()}
-    return sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])[:most]
+    frequent = (name for name, count in counts.items() if count * SPARSE >= max(1, len(sample)))
+    return sorted(frequent, key=lambda name: -counts[name])[:most]
 
 
 @cache

@@ -87,7 +87,8 @@ def _guessed(text: str, of: Origin) -> Found:
     if len(text) > MAX_BYTES:
         raise TooLong.by_size(len(text))
     trees = [parse(text, LANGUAGES[name]) for name in likely(text, CANDIDATES)]
-    best = min(trees, key=lambda tree: tree.errors, default=None)
+    order = list(LANGUAGES)  # C is C++ and JavaScript is TypeScript too: the simpler one of equals comes first there
+    best = min(trees, key=lambda tree: (tree.errors, order.index(tree.language)), default=None)
     if best is None or best.errors > MOST_ERRORS_OF_A_GUESS:
         return Found(of, None, "unknown language")
     return Found(of, best, "")

@@ -1,6 +1,7 @@
 """Which language a text is in: by its title, its first line, what was asked for, or what it looks like."""
 
 import importlib.util
+import json
 
 import pytest
 from tests_code import SOURCES
@@ -76,6 +77,9 @@ def test_php_without_its_tag_is_php():
         "\x00\x01\x02" * 100,
         "",
         "{{{{((((" * 50,
+        "\n".join(f"word{i}" for i in range(5000)) + "\nend\nunless\n",
+        ("The chair asked each member, unless one objected, to vote. " * 9 + "\n\n") * 20,
+        json.dumps([{"name": f"a {i}", "values": [i, i / 3], "text": "some words"} for i in range(40)], indent=1),
     ],
 )
 def test_what_is_no_code_is_in_no_language(text):
