@@ -19,7 +19,16 @@ from unabridged.rankers.listwise.labels import Labels
 from unabridged.rankers.listwise.prompts import YES_NO
 from unabridged.rankers.listwise.segments import SegmentSelector
 from unabridged.rankers.listwise.templates import Shown, Template, Turn, render
-from unabridged.rankers.lm.contracts import Choice, Completion, LanguageModel, Likelihood, Outcome, Prompt, Sampling
+from unabridged.rankers.lm.contracts import (
+    Choice,
+    Completion,
+    LanguageModel,
+    Likelihood,
+    Outcome,
+    Prompt,
+    Sampling,
+    Usage,
+)
 from unabridged.rankers.scored import exposures, fitted, scored
 
 SLACK = 8
@@ -166,6 +175,8 @@ class QueryLikelihoodRanker:
             for (_, piece), one in zip(shown, request.candidates, strict=True)
         ]
         places = tuple(range(len(prompts)))
+        read = sum(self.model.count_tokens(prompt) + asked for prompt in prompts)
+        usage = Usage(prompt=0 if cancelled else read, completion=0)
         scores: list[float | None]
         steps: tuple[Step, ...] = ()
         if cancelled:
@@ -177,7 +188,7 @@ class QueryLikelihoodRanker:
             except ModelError as error:
                 scores = [None] * len(prompts)
                 steps = (Step(1, places, "first-stage", f"{type(error).__name__}: {error}"),)
-        spent = Spent(calls=0 if cancelled else len(prompts), unknown=sum(score is not None for score in scores))
+        spent = Spent() if cancelled else Spent(calls=len(prompts), failed=len(prompts) * bool(steps), usage=usage)
         return scored(scores, exposures=exposures(shown, scores), steps=steps, spent=spent)
 
 

@@ -140,7 +140,8 @@ def _first_token(
     model: LanguageModel, template: Template, prompt: tuple[Message, ...], count: int, expected: int
 ) -> Call:
     able = model.capabilities
-    cores = template.labels.brackets and not able.constrained
+    # Behind an opening bracket the id is one token; a server that cannot go on from there is asked for the bare id.
+    cores = template.labels.brackets and (able.prefix or not able.constrained)
     labels = tuple(template.labels.core(place) for place in range(count)) if cores else template.labels.first(count)
     if cores and able.prefix:
         prompt = (*prompt, Message("assistant", "["))
