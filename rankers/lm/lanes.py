@@ -2,7 +2,7 @@
 
 ``SingleLane`` keeps what it holds between prompts.  The next prompt goes back to where the two part and continues
 there, so that a shared beginning, such as the instruction of a ranking prompt, is computed once; so is a prompt whose
-several continuations are compared.  On a CPU nothing is gained by padding prompts into one batch.
+several continuations are compared.  On a CPU little is gained by padding long prompts into one batch.
 
 ``BatchLane`` is for devices that need several sequences to be busy: padded on the left, a shared beginning computed
 once for all.  Padding is masked and takes no position.
