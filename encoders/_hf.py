@@ -169,7 +169,10 @@ class ModelFolder:
         """Width of the hidden states."""
         for key in ("hidden_size", "d_model", "n_embd", "dim"):
             if key in self.config:
-                return int(self.config[key])
+                width = self.config[key]
+                if not isinstance(width, int) or isinstance(width, bool) or width < 1:
+                    raise ValidationError(f"{self.path / 'config.json'} says {key}={width!r}, expected a whole number.")
+                return width
         raise ValidationError(f"{self.path / 'config.json'} names no hidden_size, so the width of vectors is unknown.")
 
     @property
@@ -336,7 +339,7 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(read_json(index)["weight_map"].values()))
+            shards = _shard_names(index)
             missing = [shard for shard in shards if not (folder / shard).is_file()]
             if missing:
                 raise MissingFile(
@@ -344,6 +347,20 @@ def weight_files(folder: Path) -> list[Path]:
                 )
             return [folder / shard for shard in shards]
     raise MissingFile(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin, whole or in shards.")
+
+
+def _shard_names(index: Path) -> list[str]:
+    """The files that an index of shards names, in order; :class:`ValidationError` unless they lie beside it."""
+    written = read_json(index)
+    named = written.get("weight_map") if isinstance(written, Mapping) else None
+    if not isinstance(named, Mapping) or not named:
+        raise ValidationError(f"{index} has no weight_map of tensors to files. Restore the file.")
+    for shard in named.values():
+        if not isinstance(shard, str) or Path(shard).name != shard:
+            raise ValidationError(
+                f"{index} names the file {shard!r}, and shards lie in its own folder. Restore the file."
+            )
+    return sorted(set(named.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,15 @@ class Tokens:
         return np.maximum(offsets[len(self.prompt) :] - self.shift, 0)
 
 
+def _from_file(path: Path) -> Any:
+    """The library's tokenizer; :class:`ValidationError` for a file that it cannot read."""
+    tokenizers = require("tokenizers", extra="torch")
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ValidationError(f"{path} is no tokenizer that can be read ({error}). Restore the file.") from error
+
+
 class Tokenizer:
     """The tokenizer of a model folder."""
 
@@ -50,7 +60,7 @@ class Tokenizer:
     def _rust(self) -> Any:
         path = self.folder.path / "tokenizer.json"
         if path.is_file():
-            tokenizer = require("tokenizers", extra="torch").Tokenizer.from_file(str(path))
+            tokenizer = _from_file(path)
         else:
             transformers = require("transformers", extra="torch", purpose="a folder without tokenizer.json")
             tokenizer = transformers.AutoTokenizer.from_pretrained(str(self.folder.path)).backend_tokenizer

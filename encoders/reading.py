@@ -19,7 +19,7 @@ import numpy as np
 
 from unabridged.contracts import Coverage, Encoded, Floats, OverflowPolicy, Rows
 from unabridged.encoders.windows import WHOLE, Ids, Windows, check_overlap, head, split, whole
-from unabridged.errors import Overflow
+from unabridged.errors import Overflow, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,9 @@ class Distinct:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> Distinct:
-        """The distinct texts among ``texts``."""
+        """The distinct texts among ``texts``; :class:`UsageError` for a single string, whose letters are no texts."""
+        if isinstance(texts, str):
+            raise UsageError("Texts are given as a list, and this is one string: put it into a list.")
         rows: dict[str, int] = {}
         index = np.fromiter((rows.setdefault(text, len(rows)) for text in texts), dtype=np.int64, count=len(texts))
         first = np.zeros(len(rows), dtype=np.int64)

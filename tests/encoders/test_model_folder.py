@@ -167,3 +167,28 @@ def test_lower_casing_in_front_of_a_cased_tokenizer_is_applied(roberta_folder, t
     upper, lower = tokenizer.encode(["THE CAT", "the cat"])
     assert upper.ids.tolist() == lower.ids.tolist()
     assert Tokenizer(read_folder(roberta_folder)).encode(["THE"])[0].ids.tolist() != lower.ids[:3].tolist()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [{}, [], {"weight_map": {}}, {"weight_map": {"a": 3}}, {"weight_map": {"a": "../other.safetensors"}}],
+    ids=["nothing", "a list", "no tensor", "a number", "another folder"],
+)
+def test_an_index_of_shards_that_is_none_is_refused(folder, written):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(written))
+    with pytest.raises(ValidationError, match=r"model\.safetensors\.index\.json"):
+        weight_files(folder)
+
+
+@pytest.mark.parametrize("width", ["x", 0, True, 3.5])
+def test_a_width_that_is_none_is_refused(folder, width):
+    change(folder / "config.json", hidden_size=width)
+    with pytest.raises(ValidationError, match="hidden_size"):
+        _ = read_folder(folder).hidden
+
+
+def test_a_damaged_tokenizer_is_named(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValidationError, match=r"tokenizer\.json"):
+        Tokenizer(read_folder(folder)).count(["a"], "")
