@@ -99,8 +99,8 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     if run is not None:
         write_run(run, ((name, [(hit.doc_id, hit.score) for hit in result]) for name, result in found.items()))
     if output is Output.JSON:
-        results = {name: as_json(result, index, lines=lines) for name, result in found.items()} if run is None else {}
-        body = {"results": results} if run is None else {}
+        shown = {name: as_json(result, index, lines=lines) for name, result in found.items()} if run is None else {}
+        body = {"results": shown} if run is None else {}
         emit({"queries": len(found), "run": None if run is None else str(run), **body})
     elif run is None:
         for name, result in found.items():

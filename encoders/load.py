@@ -112,8 +112,19 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     if (sea := sea_place(name)) is not None:
-        given = (max_tokens, overlap or None, pooling, query_prompt, document_prompt, truncate_dim, normalize, carry)
-        given += (late_tokens, late_overlap, landmark_tokens, split, language, header, extension, *asked.values())
+        given: list[object] = [max_tokens, overlap or None, pooling, query_prompt, document_prompt, truncate_dim]
+        given += (
+            normalize,
+            carry,
+            late_tokens,
+            late_overlap,
+            landmark_tokens,
+            split,
+            language,
+            header,
+            extension,
+            *asked.values(),
+        )
         if any(value is not None for value in given) or backend != "auto":
             raise UsageError(
                 f"{sea} aggregates blocks of one encoder, whose settings it has: only device, precision, network and "

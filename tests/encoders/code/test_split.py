@@ -125,6 +125,35 @@ def test_with_an_overlap_every_window_brings_a_new_token_and_no_character_is_lef
     assert covered.all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(SOURCES)),
+    cuts=CUTS,
+    capacity=st.integers(4, 60),
+    overlap=st.sampled_from([0, 0, 1, 5]),
+)
+def test_a_header_and_its_window_fit_together_and_the_laws_hold(name, cuts, capacity, overlap):
+    text = f"src/größe/a.{name} {broken(SOURCES[name], cuts)}"
+    offsets = words(text)
+
+    def tokenise(header):
+        return np.arange(len(words(header)), dtype=np.int32)
+
+    splitter = CodeSplitter(Split.SYNTAX, name, header=True)
+    if overlap >= (capacity - capacity // 4 + 1) // 2:
+        with pytest.raises(UsageError, match="half of the window"):
+            splitter.divide(text, offsets, capacity, overlap, tokenise=tokenise)
+        return
+    found = splitter.divide(text, offsets, capacity, overlap, tokenise=tokenise)
+    if not overlap:
+        check(text, offsets, found, capacity)
+    headers = found.headers or [[]] * len(found.ranges)
+    assert len(headers) == len(found.ranges)
+    for header, (first, last) in zip(headers, found.ranges, strict=True):
+        assert len(header) <= capacity // 4
+        assert len(header) + last - first <= capacity
+
+
 def blocks(text, capacity, **options):
     found = CodeSplitter(**options).divide(text, words(text), capacity)
     return [text[a:b] for a, b in found.spans], found.note
