@@ -91,10 +91,10 @@ def write(encoder: SeaEncoder, path: Path) -> None:
         source = BASE_NAME
     parameters = encoder.aggregator.parameters
     if parameters:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save as serialised
 
         plain = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in sorted(parameters.items())}
-        save_file(plain, str(path / WEIGHTS_NAME))
+        (path / WEIGHTS_NAME).write_bytes(serialised(plain))
     content = {
         "format": FORMAT,
         "aggregator": {

@@ -46,7 +46,8 @@ def card(plan: Plan, described: Sequence[Mapping[str, JSON]], report: Report, te
         passport = teacher.passport
         named = {"best blocks of": Path(passport.source).name, "fingerprint": passport.fingerprint}
     judged = report.score is not None
-    held = {"name": "pairs of the data or a set of its own", "queries": counts.get("questions"), "cut": 0,
+    apart = "pairs of the data" if plan.judging.hold_out else "a set of its own"
+    held = {"name": apart, "queries": counts.get("questions"), "cut": 0,
             "documents": counts.get("candidates")}  # fmt: skip
     nothing = {"texts": 0, "tokens": 0, "cut": 0, "tokens_cut": 0, "empty": 0}
     read = {
