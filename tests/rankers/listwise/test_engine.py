@@ -1,6 +1,7 @@
 """The listwise ranker: always a permutation, never a silent failure."""
 
 import random
+import re
 import threading
 import time
 
@@ -510,3 +511,26 @@ def test_whatever_a_model_does_the_result_is_a_permutation_and_the_accounts_add_
     assert (ranking.status is Status.OK) == (stepless or count < 2)
     if ranking.status in (Status.FAILED, Status.UNRANKED):
         assert ranking.order == tuple(range(count))
+
+
+def test_what_is_recorded_of_a_candidate_is_what_stood_in_its_prompt_though_another_group_is_shown_shorter():
+    # Two groups of a round: one is refused as too long and lowers the limit after the other was sent.
+    def refusing(prompt, sampling, constraint):
+        long = "big" in body(prompt) and len(body(prompt).split()) > 500
+        return ContextOverflow("too long", limit=500, got=len(body(prompt).split())) if long else sorting(
+            prompt, sampling, constraint
+        )  # fmt: skip
+
+    texts = [f"worth {n} " + ("filler " * 30 if n < 39 else "big " * 900) for n in range(58)]
+    request = Request("the best", tuple(Candidate(str(n), text.strip()) for n, text in enumerate(texts)))
+    ranking, model = ranked(refusing, "topdown", request, settings=Settings(passage_tokens=400))
+    largest: dict[int, int] = {}
+    for prompt, sampling, constraint in model.calls:
+        if not isinstance(refusing(prompt, sampling, constraint), ContextOverflow):
+            for part in body(prompt).split("\n\n["):
+                found = re.search(r"\] worth (\d+) ?([^\n]*)", part)
+                if found:
+                    number = int(found.group(1))
+                    largest[number] = max(largest.get(number, 0), 2 + len(found.group(2).split()))
+    assert "shrink" in actions(ranking)
+    assert {n: exposure.shown for n, exposure in enumerate(ranking.exposures)} == largest
