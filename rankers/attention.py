@@ -10,17 +10,15 @@ Letters::
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.errors import UsageError
+from unabridged.rankers.attention_passes import AttentionPasses
 from unabridged.rankers.contracts import KEPT, UNREAD, Exposure, Ranking, Request, Spent, Step
 from unabridged.rankers.listwise.fitting import Fitter, Piece, TokenCounter, fit
 from unabridged.rankers.listwise.inert import inert
@@ -37,8 +35,6 @@ UNASKED = "N/A"
 SEPARATOR = "\n\n"
 DEVIATIONS = 2.0
 """Tokens further below the mean of their candidate are left out of its score (section 3.2)."""
-CHUNK = 4_096
-"""Tokens of the prompt that go through the model together; bounds memory, changes nothing."""
 
 
 class LocalWeights(TokenCounter, Protocol):
@@ -125,11 +121,7 @@ class AttentionRanker:
         """:class:`UsageError` where the model has no attention layers that can be looked at, or too few."""
         self.local = local
         self.settings = settings or AttentionSettings()
-        self._layers = _attention_layers(local.model)
-        if not self._layers:
-            raise UsageError(f"{local.name} has no attention layers that are known here. Use a listwise strategy.")
-        if self.settings.layers is not None and self.settings.layers[1] > len(self._layers):
-            raise UsageError(f"layers={self.settings.layers}: {local.name} has {len(self._layers)}.")
+        self._passes = AttentionPasses(local.model, self.settings.layers)
 
     @property
     def label(self) -> str:
@@ -139,7 +131,7 @@ class AttentionRanker:
     @property
     def facts(self) -> dict[str, JSON]:
         """What a score depends on beside the weights."""
-        return {"layers": list(self.settings.layers or (0, len(self._layers))), "reverse": self.settings.reverse}
+        return {"layers": [self._passes.first, self._passes.last], "reverse": self.settings.reverse}
 
     def rank(self, requests: Sequence[Request], *, cancel: Event | None = None) -> list[Ranking]:
         """One ranking per request, one after the other, with a score for each candidate."""
@@ -158,7 +150,8 @@ class AttentionRanker:
             return scored([None] * len(candidates), exposures=unread, steps=(step,))
         prompt = self._prompt(request.query, [piece.text for _, piece in shown])
         with self.local.lock:
-            scores = self._scores(prompt)
+            asked, unasked = self._passes.paid(prompt.head, prompt.asked, prompt.unasked)
+        scores = [calibrated((asked - unasked)[first:last]) for first, last in prompt.ranges]
         usage = Usage(prompt=len(prompt.head) + len(prompt.asked) + len(prompt.unasked), completion=0)
         return scored(scores, exposures=exposures(shown, scores), spent=Spent(calls=2, usage=usage))
 
@@ -219,84 +212,6 @@ class AttentionRanker:
     def _encode(self, text: str) -> list[int]:
         return list(self.local.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    # The passes.
-
-    def _scores(self, prompt: _Prompt) -> list[float | None]:
-        torch = require("torch", extra="llm-local", purpose="local language models")
-        with torch.inference_mode():
-            cache = self._read(prompt.head)
-            paid = self._attention(prompt.asked, cache) - self._attention(prompt.unasked, cache)
-        return [calibrated(paid[first:last]) for first, last in prompt.ranges]
-
-    def _read(self, ids: Sequence[int]) -> Any:
-        """Keys and values of the prompt's tokens."""
-        transformers = require("transformers", extra="llm-local", purpose="local language models")
-        cache = transformers.DynamicCache(config=self.local.model.config)
-        with self._stopping():
-            for at in range(0, len(ids), CHUNK):
-                self._forward(ids[at : at + CHUNK], cache)
-        return cache
-
-    def _attention(self, ids: Sequence[int], cache: Any) -> torch.Tensor:
-        """(T,) float32: what the tokens ``ids`` behind the prompt pay to each of its tokens."""
-        import torch
-
-        # Keys and values are shared: appending to a layer makes a new tensor and leaves the old one as it is.
-        mine = copy.copy(cache)
-        mine.layers = [copy.copy(layer) for layer in cache.layers]
-        size = int(cache.get_seq_length())
-        paid = torch.zeros(size, dtype=torch.float32, device=self.local.model.device)
-
-        def add(module: Any, inputs: Any, output: Any) -> None:
-            del module, inputs
-            weights = output[1]  # (1, H, R, T + R)
-            if weights is None or weights.shape[-1] < size:
-                raise UsageError(f"{self.local.name} does not show the attention to all tokens of a prompt.")
-            paid.add_(weights[0, :, :, :size].float().mean(1).sum(0))
-
-        first, last = self.settings.layers or (0, len(self._layers))
-        hooks = [layer.register_forward_hook(add) for layer in self._layers[first:last]]
-        try:
-            with self._shown(), self._stopping():
-                self._forward(ids, mine)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return paid.cpu()
-
-    def _forward(self, ids: Sequence[int], cache: Any) -> None:
-        import torch
-
-        tokens = torch.tensor([list(ids)], device=self.local.model.device)
-        try:
-            self.local.model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True)
-        except _EnoughError:
-            return
-
-    @contextmanager
-    def _shown(self) -> Iterator[None]:
-        """Attention is computed so that it can be seen."""
-        model = self.local.model
-        before = model.config._attn_implementation
-        model.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            model.set_attn_implementation(before)
-
-    @contextmanager
-    def _stopping(self) -> Iterator[None]:
-        """No layer behind the last that counts is computed."""
-        last = (self.settings.layers or (0, len(self._layers)))[1]
-        if last == len(self._layers):
-            yield
-            return
-        hook = self._layers[last].register_forward_pre_hook(_enough)
-        try:
-            yield
-        finally:
-            hook.remove()
-
 
 def calibrated(paid: torch.Tensor) -> float | None:
     """The sum of ``paid`` (tokens of one candidate) without those far below its mean; None without tokens."""
@@ -306,22 +221,3 @@ def calibrated(paid: torch.Tensor) -> float | None:
         paid = paid[paid > paid.mean() - DEVIATIONS * paid.std()]
     total = float(paid.sum())
     return None if math.isnan(total) else total
-
-
-class _EnoughError(Exception):
-    """What comes behind is not needed."""
-
-
-def _enough(module: Any, inputs: Any) -> None:
-    del module, inputs
-    raise _EnoughError
-
-
-def _attention_layers(model: Any) -> list[Any]:
-    """The attention modules in the order of the layers."""
-    found = [
-        module
-        for name, module in model.named_modules()
-        if name.endswith("self_attn") and getattr(module, "layer_idx", None) is not None
-    ]
-    return sorted(found, key=lambda module: int(module.layer_idx))

@@ -7,7 +7,7 @@ import pytest
 
 from tests_support import one_thread  # noqa: F401  a fixture for all that is here
 from unabridged.errors import UsageError
-from unabridged.rankers import attention
+from unabridged.rankers import attention_passes
 from unabridged.rankers.attention import AttentionRanker, AttentionSettings, calibrated
 from unabridged.rankers.contracts import CHANGED, SEGMENTS, Candidate, Ranker, Request, Status
 
@@ -89,7 +89,7 @@ def test_scores_are_those_of_the_definition(local, layers, reverse):
 
 def test_how_the_prompt_is_read_in_pieces_changes_nothing(local, monkeypatch):
     whole = AttentionRanker(local).rank([request_of(*TEXTS)])[0]
-    monkeypatch.setattr(attention, "CHUNK", 7)
+    monkeypatch.setattr(attention_passes, "CHUNK", 7)
     pieces = AttentionRanker(local).rank([request_of(*TEXTS)])[0]
     assert pieces.order == whole.order
     assert pieces.scores == pytest.approx(whole.scores, abs=1e-5)
