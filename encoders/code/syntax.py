@@ -24,11 +24,13 @@ from unabridged.encoders.code._bytes import BLANKS, Characters
 from unabridged.encoders.code.languages import NO_TAGS, Language, grammar
 from unabridged.encoders.windows import LINE
 
-MAX_BYTES = 4 << 20
-"""UTF-8 bytes of a text that is parsed: a file of that size was written by a program, and its tree is 100 times it."""
+MAX_BYTES = 2 << 20
+"""UTF-8 bytes of a text that is parsed: larger files were written by programs, and a tree takes 100 times its text."""
 MAX_STEPS = 100_000
-"""Hundreds of steps of the parser: five times what ordinary code of :data:`MAX_BYTES` takes.  Steps and not seconds, so
+"""Hundreds of steps of the parser: nine times what ordinary code of :data:`MAX_BYTES` takes.  Steps and not seconds, so
 that a slow machine cuts where a fast one does."""
+MAX_NODES = 1_000_000
+"""Nodes that are looked at; ordinary code of :data:`MAX_BYTES` has a fifth of it."""
 _PIECE = 1 << 16
 
 ELEMENT = LINE + 1
@@ -68,7 +70,8 @@ def parse(text: str, language: Language, start: int = 0) -> Syntax:
     """The tree of ``text[start:]`` read as ``language``.
 
     Raises:
-        TooLong: more bytes than :data:`MAX_BYTES`, or more work than :data:`MAX_STEPS`.
+        TooLong: more bytes than :data:`MAX_BYTES`, more work than :data:`MAX_STEPS`, or a tree of more than
+            :data:`MAX_NODES` nodes.
         MissingExtra: the grammar is not installed.
     """
     characters = Characters.of(text, start)
@@ -138,6 +141,7 @@ class _Walk:
         self.definitions: list[tuple[int, int, int, int]] = []
         self.errors = 0
         """Bytes that the grammar could not place, and one for each token that it missed."""
+        self.nodes = 0
         # Nodes to enter: the node, the blocks around its children, and where a definition around it begins, or -1.
         self._stack: list[tuple[Any, int, int]] = []
 
@@ -155,6 +159,9 @@ class _Walk:
     def _children(self, node: Any, depth: int, outer: int, *, block: bool) -> None:
         leading = _Leading()
         inner = depth + (block and not node.is_error)
+        self.nodes += node.child_count
+        if self.nodes > MAX_NODES:
+            raise TooLong(f"its tree has more than {MAX_NODES} nodes")
         for child in node.children:
             self.errors += child.is_missing
             if not child.is_named:

@@ -10,6 +10,7 @@ from tests_code import SOURCES
 
 from unabridged.encoders import plan, windows
 from unabridged.encoders.code import syntax
+from unabridged.encoders.code.detect import syntax_of
 from unabridged.encoders.code.languages import LANGUAGES
 from unabridged.encoders.code.syntax import ELEMENT, TooLong, parse, rank
 
@@ -115,6 +116,14 @@ def test_a_text_over_the_limit_is_not_parsed_and_says_so(monkeypatch):
     monkeypatch.setattr(syntax, "MAX_BYTES", 100)
     with pytest.raises(TooLong, match="101 bytes are more than the 100 that are parsed"):
         parse("x" * 101, PYTHON)
+
+
+def test_a_tree_over_the_limit_is_left_and_the_text_is_cut_at_lines(monkeypatch):
+    monkeypatch.setattr(syntax, "MAX_NODES", 50)
+    with pytest.raises(TooLong, match="more than 50 nodes"):
+        parse("(\n" * 100, PYTHON)
+    found = syntax_of("a.py " + "x = 1\n" * 100)
+    assert (found.syntax, found.reason) == (None, "its tree has more than 50 nodes")
 
 
 def test_a_text_that_takes_too_much_work_is_given_up_at_the_same_step_each_time(monkeypatch):
