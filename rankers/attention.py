@@ -161,7 +161,8 @@ class AttentionRanker:
         """The candidates short enough for the context; None where they would be shorter than the floor."""
         settings = self.settings
         fitter = Fitter(model=self.local, labels=Labels(), selector=settings.selector, controls=settings.controls)
-        context = self.local.capabilities.context
+        reaches = [self.local.capabilities.context, self._passes.window]
+        context = min((one for one in reaches if one is not None), default=None)
 
         def over(pieces: Sequence[Piece]) -> int:
             if context is None:

@@ -38,6 +38,12 @@ class AttentionPasses:
         if self.last > len(self._layers):
             raise UsageError(f"layers={layers}: the model has {len(self._layers)}.")
 
+    @property
+    def window(self) -> int | None:
+        """How far back the layers look that look least far, in tokens; None: to the beginning."""
+        found = getattr(self._model.config.get_text_config(), "sliding_window", None)
+        return None if found is None else int(found)
+
     def paid(self, head: Sequence[int], *tails: Sequence[int]) -> list[torch.Tensor]:
         """For each of ``tails`` (R,), what it pays to the tokens of ``head`` (T,): (T,) float32 on the CPU.
 

@@ -147,3 +147,15 @@ def test_settings_that_cannot_be_meant_are_refused(local):
             AttentionSettings(**wrong)
     with pytest.raises(UsageError, match="layers"):
         AttentionRanker(local, AttentionSettings(layers=(0, 99)))
+
+
+@pytest.mark.parametrize(("window", "status"), [(300, Status.OK), (16, Status.FAILED)])
+def test_layers_that_look_back_a_window_are_shown_no_more_than_that(tmp_path, window, status):
+    from unabridged.rankers.lm.local import LocalModel
+
+    local = LocalModel.load(tiny.sliding_mistral(tmp_path / "model", window=window), device="cpu")
+    [ranking] = AttentionRanker(local).rank([request_of(*(f"text {number} " * 30 for number in range(4)))])
+    assert ranking.status is status
+    assert ranking.spent.usage.prompt < 2 * window
+    if status is Status.OK:
+        assert all(SEGMENTS in exposure.flags for exposure in ranking.exposures)
