@@ -13,8 +13,10 @@ from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.errors import EXIT_PARTIAL, CorpusError, UsageError
 
 if TYPE_CHECKING:
-    from unabridged.rankers.contracts import Request
+    from unabridged.rankers.contracts import Ranker, Request
     from unabridged.training.fullrank.labels import Taught
+
+ENCODER = "encoder:"
 
 
 def fullrank_labels(  # noqa: PLR0913 - one parameter per option
@@ -22,7 +24,7 @@ def fullrank_labels(  # noqa: PLR0913 - one parameter per option
     queries: Annotated[Path, typer.Option("--queries", help="The queries of the run.")],
     corpus: Annotated[list[str], typer.Option("--corpus", help="The documents; may be repeated.")],
     out: Annotated[Path, typer.Option("--out", help="The file of labels to make.")],
-    teacher: Annotated[str, typer.Option("--teacher", help="A ranker, as --model of rerank: embedded, cross:FOLDER.")],
+    teacher: Annotated[str, typer.Option("--teacher", help="embedded, cross:FOLDER, encoder:NAME, ...")],
     strategy: Annotated[str | None, typer.Option("--strategy", help="Of the teacher: multipass settles all.")] = None,
     depth: Annotated[int, typer.Option("--depth", help="Documents of a list.")] = 100,
     cache: Annotated[Path | None, typer.Option("--cache", help="What was answered is not asked again.")] = None,
@@ -34,7 +36,6 @@ def fullrank_labels(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Make complete lists of a run's documents: labels to train a listwise reranker with."""
     with exit_codes(output):
-        from unabridged.apps.rankers import RankerOptions, load_ranker
         from unabridged.apps.train_fullrank import texts_of
         from unabridged.corpora import read_queries
         from unabridged.eval.trec import read_run
@@ -47,11 +48,25 @@ def fullrank_labels(  # noqa: PLR0913 - one parameter per option
         texts = texts_of({one for ids in lists.values() for one in ids}, corpus, reading)
         asked = {query.id: query.text for query in read_queries(queries)}
         requests = [_request(qid, ids, asked, texts) for qid, ids in lists.items()]
-        taught = teach(load_ranker(teacher, strategy, RankerOptions(cache=cache)), requests)
+        taught = teach(_teacher(teacher, strategy, cache), requests)
         write_labels(out, taught.labels)
         _show(taught, out, output)
         if taught.failures:
             raise SystemExit(EXIT_PARTIAL)
+
+
+def _teacher(name: str, strategy: str | None, cache: Path | None) -> Ranker:
+    """The ranker that ``name`` says; ``encoder:`` and a name or folder: an encoder."""
+    from unabridged.apps.rankers import RankerOptions, load_ranker
+
+    if not name.startswith(ENCODER):
+        return load_ranker(name, strategy, RankerOptions(cache=cache))
+    from unabridged.encoders.load import load_encoder
+    from unabridged.rankers.encoded import EncoderRanker
+
+    if strategy is not None or cache is not None:
+        raise UsageError("An encoder has no --strategy and no --cache: leave them out.")
+    return EncoderRanker(load_encoder(name.removeprefix(ENCODER)))
 
 
 def _best(scores: Mapping[str, float], depth: int) -> list[str]:

@@ -66,6 +66,14 @@ def test_a_teacher_makes_complete_lists_of_a_run(place, tmp_path):
     assert (report["lists"], report["calls"], report["failures"]) == (4, 4, [])
 
 
+def test_an_encoder_may_be_the_teacher(place, tmp_path):
+    line = ["fullrank-labels", str(place / "run.trec"), "--out", str(tmp_path / "labels.jsonl")]
+    found = call(place, *line, "--teacher", "encoder:hashing")
+    assert found.exit_code == 0, found.output
+    assert all(set(one.final) == set(IDS) for one in read_labels(tmp_path / "labels.jsonl"))
+    assert call(place, *line, "--teacher", "encoder:hashing", "--strategy", "full").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("more", "code"),
     [(["--method", "half"], 2), (["--held-out", "9"], 2), (["--template", "none.json"], 3), (["--alpha", "3"], 2)],
