@@ -23,6 +23,7 @@ from unabridged.apps import options as o
 from unabridged.apps.advising import advise
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
+from unabridged.apps.rerank_command import rerank
 from unabridged.apps.training import train
 from unabridged.contracts import Level
 from unabridged.retrievers.result import Mode
@@ -263,6 +264,7 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
         run_doctor(output)
 
 
+app.command()(rerank)
 app.command()(advise)
 app.command()(run_commands.verify)
 app.add_typer(evaluation, name="eval")
