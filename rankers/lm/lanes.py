@@ -53,7 +53,7 @@ class Weights:
         """Logits ``(B, keep, V)`` float32 on the CPU, of the last ``keep`` positions of ``ids`` ``(B, T)``."""
         import torch
 
-        given = {name: value for name, value in more.items() if name in self._takes}
+        given: dict[str, Any] = {name: value for name, value in more.items() if name in self._takes}
         if cache is not None:
             given |= {"past_key_values": cache, "use_cache": True}
         if "logits_to_keep" in self._takes:
