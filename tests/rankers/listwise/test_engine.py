@@ -473,7 +473,7 @@ def test_thoughts_are_left_out_of_the_order():
     assert model.calls[0][1].max_tokens > 500
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_whatever_a_model_does_the_result_is_a_permutation_and_the_accounts_add_up(data):
     errors = [
