@@ -23,7 +23,8 @@ from unabridged.apps import options as o
 from unabridged.apps.advising import advise
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
-from unabridged.apps.rerank_command import rerank
+from unabridged.apps.rerank_command import rerank as rerank_command
+from unabridged.apps.rerank_options import FEW, Rerank, RerankDepth, RerankOption
 from unabridged.apps.training import train
 from unabridged.contracts import Level
 from unabridged.retrievers.result import Mode
@@ -211,20 +212,28 @@ def search(  # noqa: PLR0913 - one parameter per option
     lines: Annotated[
         bool | None, typer.Option("--lines/--no-lines", help="Show hits by their lines [those in source code].")
     ] = None,
+    rerank: Rerank = None,
+    rerank_depth: RerankDepth = FEW,
+    rerank_option: RerankOption = None,
     encoder: o.EncoderOption = None,
     device: o.Device = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
-    """Search an index.  Each hit shows the span of the document that answers best."""
+    """Search an index.  Each hit shows the span of the document that answers best.
+
+    With --rerank a model orders the best hits anew.  Exit code 7: it could not, and the order is the search's.
+    """
     with exit_codes(output):
+        from unabridged.apps.search_reranking import again_of
         from unabridged.apps.searching import run_batch, run_query
 
+        again = again_of(rerank, rerank_depth, rerank_option, k)
         loading = o.given(device=device)
         asked = {"k": k, "mode": mode, "level": level}
         if queries is None:
-            run_query(folder, query, run, filters or [], asked, encoder, loading, output, lines)
+            run_query(folder, query, run, filters or [], asked, encoder, loading, output, lines, again)
         else:
-            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output, lines)
+            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output, lines, again)
 
 
 @app.command()
@@ -264,7 +273,7 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
         run_doctor(output)
 
 
-app.command()(rerank)
+app.command("rerank")(rerank_command)
 app.command()(advise)
 app.command()(run_commands.verify)
 app.add_typer(evaluation, name="eval")

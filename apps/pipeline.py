@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unabridged.apps.second_stage import SecondStage
 from unabridged.contracts import Corpus, Encoder, Level
 from unabridged.errors import ResourceError
 from unabridged.eval.trec import strictly_decreasing
@@ -32,6 +33,7 @@ class Pipeline:
         building: Fields of :class:`BuildSettings`, as far as they differ from the defaults.
         scoring: From segment scores to a document's.
         fusion: Of dense and BM25.
+        rerank: What ranks the best documents again.
     """
 
     mode: Mode = Mode.HYBRID
@@ -39,6 +41,7 @@ class Pipeline:
     building: Mapping[str, Any] = field(default_factory=dict)
     scoring: DocumentScoring = DEFAULT_SCORING
     fusion: Fusion = field(default_factory=Fusion)
+    rerank: SecondStage | None = None
 
     @property
     def settings(self) -> BuildSettings:
@@ -72,6 +75,8 @@ class Pipeline:
             "settings": self.settings.as_json(),
             "scoring": asdict(self.scoring),
             "fusion": asdict(self.fusion),
+            # Left out where there is none: systems of one stage keep the identity that they had.
+            **({} if self.rerank is None else {"rerank": self.rerank.as_json()}),
         }
 
 

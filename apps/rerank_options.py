@@ -14,6 +14,8 @@ from unabridged.errors import UsageError
 if TYPE_CHECKING:
     from unabridged.apps.rankers import RankerOptions
 
+FEW = 20
+"""Documents that are ranked again where a user waits, or many systems are measured."""
 Rerank: TypeAlias = Annotated[
     str | None,
     typer.Option("--rerank", help="MODEL[:strategy] that ranks the best hits again, such as embedded:likelihood."),

@@ -18,7 +18,7 @@ from unabridged.apps.progress import LINE_SECONDS
 from unabridged.apps.rankers import OpenRanker, load_ranker
 from unabridged.apps.rerank_files import check_ids, read_lists, scored, write_explanations, write_lists
 from unabridged.apps.rerank_options import ranker_options
-from unabridged.apps.reranking import Listed, Reranked, Reranking
+from unabridged.apps.reranking import Listed, Reranked, Reranking, check_depth
 from unabridged.apps.reranking_costs import account, cost_table, estimated
 from unabridged.contracts import JSON
 from unabridged.corpora import read_queries
@@ -76,6 +76,7 @@ def run_rerank(  # noqa: PLR0913 - groups of options, passed through once
         RuntimeFailure: no query could be ranked: that is no result.
     """
     files.check()
+    check_depth(depth, "--depth")
     lists, unlisted = _asked(read_run_of(files.run), files)
     if files.out is not None:
         check_ids(lists, files.out)

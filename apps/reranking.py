@@ -16,9 +16,6 @@ from unabridged.apps.rankers import OpenRanker
 from unabridged.errors import AuthFailed, BadRequest, ModelError, UsageError
 from unabridged.rankers.contracts import Candidate, Ranking, Request, Status
 
-DEPTH = 100
-FEW = 20
-"""The same where somebody waits."""
 IN_A_ROW = 16
 """Queries in a row without any answer after which the others are not asked: each would wait as long in vain."""
 
@@ -61,8 +58,7 @@ class Reranking:
     """Reranks lists with one ranker, and knows when to give up asking."""
 
     def __init__(self, ranker: OpenRanker, texts: Texts, depth: int) -> None:
-        if depth < 1:
-            raise UsageError(f"A depth of {depth} ranks nothing: it is at least 1.")
+        check_depth(depth)
         self._ranker, self._texts, self._depth = ranker, texts, depth
         self._answered = False
         self._vain = 0
@@ -150,6 +146,12 @@ class Reranking:
             if self._vain >= IN_A_ROW and not self._stopped:
                 reason = one if isinstance(one, str) else _reason(one)
                 self._stopped = f"not asked: the {IN_A_ROW} queries before got no answer, the last of them: {reason}"
+
+
+def check_depth(depth: int, option: str = "depth") -> None:
+    """:class:`UsageError` for a depth that ranks nothing."""
+    if depth < 1:
+        raise UsageError(f"{option} {depth} ranks nothing: it is at least 1.")
 
 
 def reason_of(error: ModelError) -> str:

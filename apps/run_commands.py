@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -15,6 +15,7 @@ from unabridged.apps.bins import bin_lines
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.places import check_file
+from unabridged.apps.rerank_options import FEW, Rerank, RerankDepth, RerankOption, pairs, ranker_options
 from unabridged.contracts import Encoder, Level, OverflowPolicy
 from unabridged.encoders.methods import LogN, Method
 from unabridged.errors import EXIT_PARTIAL, MissingFile, UsageError
@@ -22,6 +23,7 @@ from unabridged.retrievers.result import Mode
 
 if TYPE_CHECKING:
     from unabridged.apps.runs import Evidence, Record
+    from unabridged.apps.second_stage import SecondStage
     from unabridged.eval.sets import RetrievalSet
 
 Out: TypeAlias = Annotated[Path, typer.Option("--out", help="Folder for indexes and runs; the same line continues.")]
@@ -34,6 +36,8 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress on 
 Runs: TypeAlias = Annotated[Path, typer.Argument(help="A folder that evaluations wrote into.")]
 Baseline: TypeAlias = Annotated[str | None, typer.Option("--baseline", help="The system that others are held against.")]
 TEST = "test"
+ANSWERS = "answers.sqlite"
+"""In the folder of the runs: the response cache of rerankers."""
 DOCUMENTS = 16
 QUERIES = 32
 
@@ -65,10 +69,17 @@ def beir(  # noqa: PLR0913 - one parameter per option
     backend: o.Backend = None,
     precision: o.Precision = None,
     network: o.Network = False,
+    rerank: Rerank = None,
+    rerank_depth: RerankDepth = FEW,
+    rerank_option: RerankOption = None,
     quiet: Quiet = False,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
-    """Score the whole pipeline on retrieval sets; truncation, speed and an interval stand beside every score."""
+    """Score the whole pipeline on retrieval sets; truncation, speed and an interval stand beside every score.
+
+    With --rerank the scores of the first stage, calls, tokens and seconds stand there too; answers are kept in the
+    folder of the runs, so that the same line continues.
+    """
     with exit_codes(output):
         from unabridged.eval.sets import read_set
 
@@ -80,7 +91,10 @@ def beir(  # noqa: PLR0913 - one parameter per option
                 precision=precision, network=network or None,
                 extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
+            None if rerank is None else Second(rerank, rerank_depth, pairs(rerank_option)),
         )  # fmt: skip
+        if rerank is None and rerank_option:
+            raise UsageError("--rerank-option is for a reranker: name one with --rerank.")
         found = [named(read_set(folder, split, subset=subset), split) for folder in folders]
         sets = [(one, evidence_in(folder, one)) for one, folder in zip(found, folders, strict=True)]
         run_sets(system, sets, measures, out, quiet, output)
@@ -194,6 +208,29 @@ def verify(
         raise SystemExit(5)
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """The options that make a second stage."""
+
+    model: str
+    depth: int
+    given: Mapping[str, Any]
+
+    def load(self, out: Path) -> SecondStage:
+        """The stage; its answers are kept in ``out`` unless a file is named."""
+        from unabridged.apps.rankers import load_ranker
+        from unabridged.apps.second_stage import SecondStage
+
+        options = ranker_options({"cache": out / ANSWERS, **self.given})
+        return SecondStage(load_ranker(self.model, options=options), self.depth)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """For the name of a system: what changes an order."""
+        silent = ("cache", "concurrency", "price", "timeout", "attempts", "device", "network")
+        return {"rerank": self.model, "depth": self.depth} | {k: v for k, v in self.given.items() if k not in silent}
+
+
 class Options:
     """The options that make a system."""
 
@@ -205,8 +242,10 @@ class Options:
         rank: Level,
         building: Mapping[str, Any],
         loading: Mapping[str, Any],
+        second: Second | None = None,
     ) -> None:
         self.encoder, self.mode, self.rank, self.building, self.loading = encoder, mode, rank, building, loading
+        self.second = second
         self.name = name or self._called()
 
     def load(self) -> Encoder:
@@ -222,6 +261,7 @@ class Options:
         given |= given.pop("extension", None) or {}
         if self.rank is not Level.DOC:
             given["rank"] = self.rank
+        given |= {} if self.second is None else self.second.words
         said = [f"{key}={_word(value)}" for key, value in given.items()]
         return "-".join([model, self.mode.value, *said])
 
@@ -270,7 +310,8 @@ def run_sets(
     twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
         raise UsageError(f"Two sets are called {twice}, and one run would replace the other: use an --out for each.")
-    pipeline = Pipeline(options.mode, options.rank, options.building)
+    rerank = None if options.second is None else options.second.load(out)
+    pipeline = Pipeline(options.mode, options.rank, options.building, rerank=rerank)
     system = System(options.name, options.load(), pipeline)
     records = []
     for whole, evidence in sets:
@@ -286,12 +327,14 @@ def run_sets(
             say(describe(record))
     if output is Output.JSON:
         emit({"runs": records, "out": str(out)})
-    if any(record["missing"] or record["coverage"]["failed"] for record in records):
+    if any(r["missing"] or r["coverage"]["failed"] or r.get("rerank", {}).get("failed") for r in records):
         raise SystemExit(EXIT_PARTIAL)
 
 
 def describe(record: Record) -> str:
     """A record for people."""
+    from unabridged.apps.second_stage import described
+
     lines = [f"{record['system']['name']} on {record['set']['name']}"]
     for name, found in record["measures"].items():
         spread = f", {found['worst']:.4f} to {found['best']:.4f} by ties" if found["best"] > found["worst"] else ""
@@ -305,6 +348,7 @@ def describe(record: Record) -> str:
         + (f"{rate:,.0f} tokens/s, " if rate else "")
         + f"{speed['query_ms_p50']:.1f} ms per query (p95 {speed['query_ms_p95']:.1f})"
     )
+    lines += described(record, record["primary"])
     lines += bin_lines(record["by_length"], record["by_depth"], record["primary"])
     lines += [f"  kept in {record['place']}"] if "place" in record else []
     return "\n".join([*lines, *_notes(record)])

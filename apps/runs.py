@@ -7,6 +7,7 @@
                                     unfinished
                        run.trec     ids percent-encoded where they hold white space
                        queries.jsonl    text, values, tokens of its document, depth of its evidence
+                       first.trec, rerank.jsonl    of a reranked system: its first stage, and what was shown
     OUT/runs/SET/SYSTEM-HASH/       the same, where that name holds a run of another content or another system
 
 The same call continues: an index resumes at any moment, and a finished record of the same system and set is kept; only
@@ -32,6 +33,7 @@ import unabridged
 from unabridged.apps.bins import best_documents, by_depth, by_length
 from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.seals import broken, fault, next_step, sealed
+from unabridged.apps.second_stage import Applied, files_of
 from unabridged.apps.versions import versions
 from unabridged.contracts import Encoder
 from unabridged.errors import CorpusError, RuntimeFailure, ValidationError
@@ -131,6 +133,9 @@ def run_system(
         if len(answers.missing) == len(whole.queries):
             reason = next(iter(answers.missing.values()))
             raise RuntimeFailure(f"All {len(whole.queries):,} queries of {whole.name} failed, the first with: {reason}")
+        again = _again(index, system.pipeline, whole, run)
+        first = None if again is None else evaluate(run, whole.qrels, [*measures, again.measure])
+        run = run if again is None else again.run
         result = evaluate(run, whole.qrels, measures)
         places = _places(index, whole, result, evidence or {})
         size = sum(int(entry["bytes"]) for entry in index.state.files().values())
@@ -139,7 +144,10 @@ def run_system(
     (folder / RECORD).unlink(missing_ok=True)
     write_run(folder / RUN, ((name, list(hits.items())) for name, hits in run.items()), escape=True)
     _write_queries(folder / QUERIES, result, places, {query.id: query.text for query in whole.queries})
-    milliseconds = np.array(list(answers.seconds.values())) * 1000
+    if again is not None:
+        again.write(folder)
+    later = {} if again is None else again.seconds
+    milliseconds = np.array([seconds + later.get(name, 0.0) for name, seconds in answers.seconds.items()]) * 1000
     record: Record = {
         "format": FORMAT,
         "identity": identity,
@@ -175,10 +183,11 @@ def run_system(
         },
         "index": {"folder": index.folder.name, "bytes": size, "recipe": report.index["recipe"]},
         "by_length": by_length([place.tokens for place in places], means),
-        "files": {name: sha256_file(folder / name) for name in (RUN, QUERIES)},
+        **({} if again is None or first is None else {"rerank": again.record(_measures(first))}),
         "by_depth": by_depth([place.depth for place in places], means),
         "versions": versions(),
     }
+    record["files"] = {name: sha256_file(folder / name) for name in files_of(record, (RUN, QUERIES))}
     record = sealed(record)
     write_atomic(folder / RECORD, json.dumps(record, indent=1, sort_keys=True).encode())
     return record
@@ -200,10 +209,18 @@ def _held(folder: Path) -> Record | None:
 
 def _finished(held: Record, folder: Path, identity: str, indexes: Path, notice: Callable[[str], None] | None) -> bool:
     """Whether the record in ``folder`` is of this identity and all that it was written for is there."""
-    reason = fault(held, folder, indexes, (RUN, QUERIES))
+    reason = fault(held, folder, indexes, files_of(held, (RUN, QUERIES)))
     if reason and notice is not None:
         notice(f"{folder / RECORD} {reason}: the evaluation is made again.")
-    return not reason and held["identity"] == identity
+    # Queries that could not be ranked again are asked anew; what was answered is in the response cache.
+    return not reason and held["identity"] == identity and not held.get("rerank", {}).get("failed")
+
+
+def _again(index: Index, pipeline: Pipeline, whole: RetrievalSet, run: dict[str, dict[str, float]]) -> Applied | None:
+    """What the second stage makes of ``run``; None without one."""
+    if pipeline.rerank is None:
+        return None
+    return pipeline.rerank.applied(index, pipeline.mode, {query.id: query.text for query in whole.queries}, run)
 
 
 def configuration(system: Mapping[str, Any]) -> str:

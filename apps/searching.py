@@ -10,6 +10,8 @@ from unabridged.apps import evidence
 from unabridged.apps.code_lines import is_code, line_range, numbered
 from unabridged.apps.loading import load_for
 from unabridged.apps.output import Output, emit, say
+from unabridged.apps.rerank_hits import RerankedHits
+from unabridged.apps.search_reranking import Again, end, in_json, told
 from unabridged.contracts import Hit
 from unabridged.corpora import read_queries
 from unabridged.errors import UsageError
@@ -58,8 +60,12 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
     loading: Mapping[str, Any],
     output: Output,
     lines: bool | None = None,
+    again: Again | None = None,
 ) -> None:
-    """Answers one question.  ``lines``: show hits by their lines; None: those in source code."""
+    """Answers one question.  ``lines``: show hits by their lines; None: those in source code.
+
+    ``again`` ranks the best hits anew; exit code 7 where it could not.
+    """
     if run is not None:
         raise UsageError("--run writes the answers to a file of questions: name one with --queries")
     if query is None:
@@ -67,11 +73,25 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
             'name a question, as in: unabridged search DIR "who signed the annex?", or a file with --queries'
         )
     index = open_for(folder, asked["mode"], encoder, loading)
-    result = index.search_one(query, filter=parse_filters(filters) or None, **asked)
+    [(result, found)] = searched(index, [query], filters, asked, again)
     if output is Output.JSON:
-        emit(as_json(result, index, lines=lines))
+        emit(in_json(as_json(result, index, lines=lines), found))
     else:
         say(describe(result, index, lines=lines))
+        if found is not None:
+            say(told(found))
+    end({} if found is None else {query: found})
+
+
+def searched(
+    index: Index, queries: Sequence[str], filters: Sequence[str], asked: Mapping[str, Any], again: Again | None
+) -> list[tuple[SearchResult, RerankedHits | None]]:
+    """The result of each query, and how its order was come by where it was ranked again."""
+    wanted = parse_filters(filters) or None
+    results = index.search(queries, filter=wanted, **(asked if again is None else again.widened(asked)))
+    if again is None:
+        return [(result, None) for result in results]
+    return [again.applied(result, index, asked["level"]) for result in results]
 
 
 def run_batch(  # noqa: PLR0913 - groups of options, passed through once
@@ -85,28 +105,42 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     loading: Mapping[str, Any],
     output: Output,
     lines: bool | None = None,
+    again: Again | None = None,
 ) -> None:
-    """Answers a file of questions, as a TREC run, a JSON object or text."""
+    """Answers a file of questions, as a TREC run, a JSON object or text; ``again`` as for :func:`run_query`."""
     if query is not None:
         raise UsageError(f"name a question or --queries, not both (got {query!r} and {queries})")
     index = open_for(folder, asked["mode"], encoder, loading)
     wanted = read_queries(queries)
     found: dict[str, SearchResult] = {}
+    orders: dict[str, RerankedHits] = {}
     for start in range(0, len(wanted), QUERIES_AT_ONCE):
         part = wanted[start : start + QUERIES_AT_ONCE]
-        results = index.search([q.text for q in part], filter=parse_filters(filters) or None, **asked)
-        found.update({q.id: result for q, result in zip(part, results, strict=True)})
+        results_of = searched(index, [q.text for q in part], filters, asked, again)
+        for q, (result, order) in zip(part, results_of, strict=True):
+            found[q.id] = result
+            if order is not None:
+                orders[q.id] = order
     if run is not None:
         write_run(run, ((name, [(hit.doc_id, hit.score) for hit in result]) for name, result in found.items()))
     if output is Output.JSON:
-        shown = {name: as_json(result, index, lines=lines) for name, result in found.items()} if run is None else {}
-        body = {"results": shown} if run is None else {}
+        if run is None:
+            results = {name: as_json(result, index, lines=lines) for name, result in found.items()}
+            body = {"results": {name: in_json(one, orders.get(name)) for name, one in results.items()}}
+        else:
+            body = {"rerank": {name: one.as_json() for name, one in orders.items()}} if orders else {}
         emit({"queries": len(found), "run": None if run is None else str(run), **body})
     elif run is None:
         for name, result in found.items():
-            say(f"== {name}\n{describe(result, index, lines=lines)}\n")
+            say(f"== {name}\n{describe(result, index, lines=lines)}" + (told_of(orders, name)) + "\n")
     else:
         say(f"{len(found):,} queries, run written to {run}")
+    end(orders)
+
+
+def told_of(orders: Mapping[str, RerankedHits], name: str) -> str:
+    """A line about the order of a query's hits; nothing where the search ranked them."""
+    return f"\n{told(orders[name])}" if name in orders else ""
 
 
 def as_json(result: SearchResult, index: Index, *, lines: bool | None) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 Which documents and queries are checked follows from the run's identity and their ids, so neither who ran nor who
 verifies can choose them.  A document is cut, read and encoded again and compared with the vectors in the index; a query
-is searched again and compared with the run file.  The record and the files of the run are compared whole, by the
-SHA-256 in the record, and what the record says was read with the ledger of the index.
+is searched again and compared with the run file, or with the first stage's where a second one reranked it.  The record
+and the files of the run are compared whole, by the SHA-256 in the record, and what the record says was read with the
+ledger of the index.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.runs import QUERIES, RECORD, RUN, Record, load_record, read_queries
 from unabridged.apps.seals import SEAL, broken, changed_files, next_step
+from unabridged.apps.second_stage import FIRST, files_of
 from unabridged.contracts import Floats, Level
 from unabridged.errors import MissingFile, PassportMismatch
 from unabridged.eval.trec import read_run
@@ -107,8 +109,15 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
         asked = read_queries(path.with_name(QUERIES), list(record["measures"]))
         texts = _picked({one["query"]: one["text"] for one in asked}, record["identity"], queries)
         run = read_run(path.parent / RUN, escaped=True)
+        # A second stage is not computed again: it may only have put the same documents in another order.
+        first = read_run(path.parent / FIRST, escaped=True) if "rerank" in record else run
         again = Answers(index, pipeline, int(record["depth"])).answer(texts)
-        moved = tuple(name for name in texts if not same_ranking(run.get(name, {}), again[name]))
+        moved = tuple(
+            name
+            for name in texts
+            if not same_ranking(first.get(name, {}), again[name])
+            or run.get(name, {}).keys() != first.get(name, {}).keys()
+        )
         coverage = _coverage(record, index)
     return Verdict(
         documents=len(picked),
@@ -127,7 +136,7 @@ def verify_run(path: Path, *, documents: int = 16, queries: int = 32) -> Verdict
 def _edited(record: Record, folder: Path) -> tuple[str, ...]:
     """The record if it is not what its own sum says, and the files that are not those which it was written for."""
     own = (RECORD,) if broken(record) else ()
-    return (*own, *changed_files(record.get("files", {}), folder, (RUN, QUERIES)))
+    return (*own, *changed_files(record.get("files", {}), folder, files_of(record, (RUN, QUERIES))))
 
 
 def _coverage(record: Record, index: Index) -> tuple[str, ...]:

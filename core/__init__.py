@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unabridged.apps.rankers import RankerOptions, load_ranker
+    from unabridged.apps.rerank_hits import rerank
     from unabridged.contracts import Document, Encoded, Encoder, Failure, Hit, Hits, Level, OverflowPolicy, Span
     from unabridged.corpora import read_corpus, read_queries
     from unabridged.encoders.load import load_encoder
@@ -24,13 +26,16 @@ _HOMES = {
     "Hits": "contracts",
     "Level": "contracts",
     "OverflowPolicy": "contracts",
+    "RankerOptions": "apps.rankers",
     "Span": "contracts",
     "UnabridgedError": "errors",
     "build_index": "retrievers.api",
     "load_encoder": "encoders.load",
+    "load_ranker": "apps.rankers",
     "open_index": "retrievers.api",
     "read_corpus": "corpora",
     "read_queries": "corpora",
+    "rerank": "apps.rerank_hits",
 }
 """Public name -> the module that defines it."""
 
@@ -43,13 +48,16 @@ __all__ = [
     "Hits",
     "Level",
     "OverflowPolicy",
+    "RankerOptions",
     "Span",
     "UnabridgedError",
     "build_index",
     "load_encoder",
+    "load_ranker",
     "open_index",
     "read_corpus",
     "read_queries",
+    "rerank",
 ]
 __version__ = "0.1.0"
 

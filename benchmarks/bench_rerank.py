@@ -1,0 +1,227 @@
+"""Reranking with the embedded language model: what it gives, and what it takes, on real long documents and a CPU.
+
+    unabridged eval fetch-local-sets gensimwiki manpages --out sets/
+    python benchmarks/bench_rerank.py --set sets/gensimwiki --short sets/manpages/queries.jsonl --cache cache/
+
+writes ``benchmarks/results/rerank_cpu.{json,md}``.  Every ranker gets the same candidates of the same queries, which
+are chosen by hash; what is shown of a long document are its best segments by the index.  The index, the answers and the
+scores are kept in the cache, so that an interrupted run goes on.  At the end one list of 100 short texts is ranked in
+one prompt and by a sliding window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+import unabridged as ub
+from unabridged.apps.pipeline import Answers, Pipeline
+from unabridged.apps.rankers import RankerOptions, load_ranker
+from unabridged.apps.reranking import Listed, Reranking
+from unabridged.apps.reranking_costs import estimated
+from unabridged.apps.second_stage import SecondStage
+from unabridged.corpora import read_queries
+from unabridged.eval.measures import Evaluation, evaluate
+from unabridged.eval.sets import RetrievalSet, facts, read_set
+from unabridged.eval.significance import compare
+from unabridged.retrievers.opened import Index
+from unabridged.retrievers.result import Mode
+
+OUT = Path(__file__).parent / "results" / "rerank_cpu.json"
+STRATEGIES = ("attention", "likelihood", "full")
+SHORT = 100
+"""Texts of the list that is ranked in one prompt and by windows."""
+
+
+def chosen(names: list[str], count: int) -> list[str]:
+    """The first ``count`` names in the order of their SHA-256."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
+
+
+def scores(result: Evaluation) -> dict[str, Any]:
+    """Mean and 95 % interval of each measure."""
+    ends = result.intervals()
+    return {
+        str(measure): {"value": float(result.means[at]), "low": float(ends[at][0]), "high": float(ends[at][1])}
+        for at, measure in enumerate(result.measures)
+    }
+
+
+def first_stage(index: Index, mode: Mode, queries: dict[str, str], depth: int) -> tuple[dict[str, Any], float]:
+    """The run, ``depth`` documents deep, and seconds per query."""
+    answers = Answers(index, Pipeline(mode), depth)
+    run = answers.answer(queries)
+    return run, sum(answers.seconds.values()) / len(queries)
+
+
+def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -> dict[str, Any]:
+    """Each first stage, and each ranker upon it."""
+    queries = {query.id: query.text for query in whole.queries}
+    asked = {name: queries[name] for name in chosen(list(queries), arguments.queries)}
+    qrels = {name: whole.qrels[name] for name in asked}
+    measures = ["nDCG@10", f"R@{arguments.depth}"]
+    options = RankerOptions(
+        cache=arguments.cache / "answers.sqlite", passage_tokens=arguments.passage_tokens, device="cpu"
+    )
+    rows: list[dict[str, Any]] = []
+    for mode in (Mode.BM25, Mode.HYBRID):
+        run, seconds = first_stage(index, mode, asked, arguments.depth)
+        base = evaluate(run, qrels, measures)
+        rows.append({"system": mode.value, "calls": 0, "tokens": 0, "seconds": seconds, **scores(base)})
+        for strategy in STRATEGIES:
+            ranker = load_ranker(f"embedded:{strategy}", options=options)
+            applied = SecondStage(ranker, arguments.depth).applied(index, mode, asked, run)
+            result = evaluate(applied.run, qrels, measures)
+            told = applied.record({})
+            kept = arguments.cache / f"{mode.value}-{strategy}.json"
+            if not kept.is_file() or not told["used"]["cached"]:  # seconds are of the run that computed
+                kept.write_text(json.dumps(told["used"]))
+            used = json.loads(kept.read_text())
+            [pair] = [one for one in compare({"again": result, "first": base}) if str(one.measure) == "nDCG@10"]
+            rows.append(
+                {
+                    "system": f"{mode.value} + {strategy}",
+                    "calls": used["calls"] / len(asked),
+                    "tokens": (used["usage"]["prompt"] + used["usage"]["completion"]) / len(asked),
+                    "seconds": used["seconds_per_query"],
+                    "statuses": used["statuses"],
+                    "shown": told["shown"],
+                    "difference": {
+                        "value": pair.difference,
+                        "low": pair.low,
+                        "high": pair.high,
+                        "p": pair.p_randomization,
+                    },
+                    **scores(result),
+                }
+            )
+    return {
+        "set": whole.name, "revision": facts(whole).revision, "queries": len(asked), "depth": arguments.depth,
+        "passage_tokens": arguments.passage_tokens, "rows": rows,
+    }  # fmt: skip
+
+
+class Given:
+    """Texts in memory."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = texts
+
+    def text(self, doc_id: str) -> str | None:
+        """The text of an id."""
+        return self.texts.get(doc_id)
+
+    def segments(self, query: str, doc_ids: Any) -> dict[str, Any]:
+        """None are known."""
+        return {}
+
+
+def one_prompt_or_windows(path: Path) -> list[dict[str, Any]]:
+    """Calls, tokens and seconds of one list of short texts, in one prompt and by windows of 20 that move by 10."""
+    texts = {query.id: query.text for query in read_queries(path)}
+    names = chosen(list(texts), SHORT + 1)
+    listed = Listed("short", texts[names[0]], tuple((name, -float(at)) for at, name in enumerate(names[1:])))
+    rows = []
+    for strategy in ("full", "sliding:20:10"):
+        ranker = load_ranker(f"embedded:{strategy}", options=RankerOptions(device="cpu"))
+        again = Reranking(ranker, Given(texts), SHORT)
+        planned = estimated(ranker, again.requests([listed]))
+        [found] = again.run([listed])
+        if found.ranking is None or sorted(found.order) != sorted(names[1:]):
+            raise SystemExit(f"{strategy} gave no permutation: {found.failure}")
+        spent = found.ranking.spent
+        rows.append(
+            {
+                "strategy": strategy, "candidates": len(found.ranked), "planned_calls": planned["calls"],
+                "planned_prompt_tokens": planned["prompt_tokens"], "calls": spent.calls,
+                "prompt_tokens": spent.usage.prompt, "answer_tokens": spent.usage.completion,
+                "seconds": found.seconds, "status": found.status.value,
+                "all_shown": all(one.shown == one.total and one.prompts for one in found.ranking.exposures),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def page(body: dict[str, Any]) -> str:
+    """The tables, in Markdown."""
+    lines = [
+        "# Reranking with the embedded language model on a CPU",
+        "",
+        f"`{body['command']}`; {body['machine']['processor']}, {body['machine']['cores']} cores, shared.",
+        "",
+    ]
+    if held := body.get("compared"):
+        reach = f"R@{held['depth']}"
+        lines += [
+            f"{held['set']}: {held['queries']} queries chosen by hash, {held['depth']} candidates each, at most "
+            f"{held['passage_tokens']} tokens of a candidate in a prompt (its best segments). Intervals are 95 %; the "
+            "difference is to the first stage, with the p of a paired randomisation test.",
+            "",
+            f"| system | nDCG@10 | interval | difference | p | {reach} | calls | tokens | s per query |",
+            "| --- | --: | --- | --- | --: | --: | --: | --: | --: |",
+        ]
+        for row in held["rows"]:
+            value, gain = row["nDCG@10"], row.get("difference")
+            change = "" if gain is None else f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+            p = "" if gain is None else f"{gain['p']:.3f}"
+            between = f"[{value['low']:.3f}, {value['high']:.3f}]"
+            lines.append(
+                f"| {row['system']} | {value['value']:.3f} | {between} | {change} | {p} | {row[reach]['value']:.3f} "
+                f"| {row['calls']:.1f} | {row['tokens']:,.0f} | {row['seconds']:.2f} |"
+            )
+        lines.append("")
+    if rows := body.get("short"):
+        lines += [
+            f"One list of {rows[0]['candidates']} short texts, each shown whole, in one run:",
+            "",
+            "| strategy | calls planned | calls | prompt tokens | answer tokens | seconds | status |",
+            "| --- | --: | --: | --: | --: | --: | --- |",
+        ]
+        lines += [
+            f"| {row['strategy']} | {row['planned_calls']} | {row['calls']} | {row['prompt_tokens']:,} | "
+            f"{row['answer_tokens']:,} | {row['seconds']:.1f} | {row['status']} |"
+            for row in rows
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs the parts whose files were named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", type=Path, help="folder of a retrieval set")
+    parser.add_argument("--index", type=Path, help="an index of it with the embedded encoder [built in the cache]")
+    parser.add_argument("--short", type=Path, help="file of queries: the short texts")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--depth", type=int, default=10)
+    parser.add_argument("--passage-tokens", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    body: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    body |= {"machine": machine(), "command": "python benchmarks/bench_rerank.py --set SET --short QUERIES --cache DIR"}
+    if arguments.short is not None:
+        body["short"] = one_prompt_or_windows(arguments.short)
+        write(arguments.out, body)
+    if arguments.set is not None:
+        whole = read_set(arguments.set, "test")
+        folder = arguments.index or arguments.cache / f"index-{whole.name}"
+        index, _, _ = Pipeline().indexed(whole.corpus, ub.load_encoder(), folder)
+        body["compared"] = compared(arguments, whole, index)
+        write(arguments.out, body)
+
+
+def write(path: Path, body: dict[str, Any]) -> None:
+    """Both files."""
+    path.write_text(json.dumps(body, indent=1) + "\n")
+    path.with_suffix(".md").write_text(page(body))
+
+
+if __name__ == "__main__":
+    main()
