@@ -56,6 +56,8 @@ DEPTH = 100
 BINS = (0, 256, 512, 1024, 10**9)
 """Content tokens of the code that is asked for."""
 SEEDS = 16
+SHARE = 3
+"""Of the queries one in so many, where protocols are compared: a third of the published pools answers some query."""
 TRUNCATED, MEAN, BEST = "truncation", "mean of blocks", "best block"
 
 
@@ -101,25 +103,25 @@ def encoded(
 
 
 def pool_of(whole: RetrievalSet, documents: int | None) -> list[Document]:
-    """The first ``documents``: those that answer a query, then others, both in hash order; None: all."""
+    """The first ``documents``: those that answer a query, then others, both in hash order; None: all.
+
+    A query of which some answer is not among them is not asked.
+    """
     judged = {name for grades in whole.qrels.values() for name in grades}
 
     def place(document: Document) -> tuple[bool, bytes]:
         return document.id not in judged, hashlib.sha256(document.id.encode()).digest()
 
-    found = sorted(whole.corpus, key=place)
-    if documents is not None and documents < len(judged):
-        raise SystemExit(f"--documents must be at least {len(judged)}, the functions that answer a query")
-    return found[:documents]
+    return sorted(whole.corpus, key=place)[:documents]
 
 
-def lexical(whole: RetrievalSet, corpus: Sequence[Document], cache: Path) -> Array:
+def lexical(asked: Sequence[str], corpus: Sequence[Document], cache: Path) -> Array:
     """(Q, B): BM25 of the product's own index, -inf below the first thousand."""
     pipeline = Pipeline(Mode.BM25, building={"level": Level.DOC})
     index, _, _ = pipeline.indexed(ListCorpus(corpus), ub.load_encoder("hashing:16"), cache / f"bm25-{len(corpus)}")
     places = {document.id: at for at, document in enumerate(corpus)}
-    scores = np.full((len(whole.queries), len(corpus)), -np.inf, np.float32)
-    for row, found in enumerate(index.rank([query.text for query in whole.queries], 1000, mode=Mode.BM25)):
+    scores = np.full((len(asked), len(corpus)), -np.inf, np.float32)
+    for row, found in enumerate(index.rank(asked, 1000, mode=Mode.BM25)):
         scores[row, [places[name] for name in found.doc_ids]] = found.scores
     index.close()
     return scores
@@ -271,13 +273,14 @@ def main() -> None:
         print("all vectors are in the cache")
         return
     seconds = time.perf_counter() - begun
-    questions = plain.encode_queries([query.text for query in whole.queries])
     places = {document.id: at for at, document in enumerate(corpus)}
-    labels = [np.array([places[name] for name in whole.qrels[query.id]]) for query in whole.queries]
-    own = np.array([places[query.id] for query in whole.queries])
+    queries = [query for query in whole.queries if all(name in places for name in whole.qrels[query.id])]
+    questions = plain.encode_queries([query.text for query in queries])
+    labels = [np.array([places[name] for name in whole.qrels[query.id]]) for query in queries]
+    own = np.array([places[query.id] for query in queries])
     tokens = beginnings.total[own]
     over = beginnings.seen[own] < beginnings.total[own]
-    words = lexical(whole, corpus, asked.cache)
+    words = lexical([query.text for query in queries], corpus, asked.cache)
     pool = Blocks(cut.segments, cut.offsets, beginnings.documents)
 
     def aggregated(aggregator: Callable[[Array, Array], Array]) -> Array:
@@ -299,7 +302,8 @@ def main() -> None:
     }
     base = reciprocal_ranks(systems[TRUNCATED], labels)
     sizes, legacy = np.diff(cut.offsets), attention(sea.aggregator, sea.dim)
-    single = [at for at, relevant in enumerate(labels) if sizes[relevant].max() == 1]
+    third = range(0, len(labels), SHARE)
+    single = [at for at, relevant in enumerate(labels) if sizes[relevant].max() == 1][::SHARE]
     everything = np.ones(len(own), bool)
     parts = {
         f"All {len(own)} queries": [figures(n, s, labels, everything, base) for n, s in systems.items()],
@@ -307,16 +311,19 @@ def main() -> None:
             figures(n, s, labels, over, base) for n, s in systems.items()
         ],
         "MRR by content tokens of the function": [by_length(n, s, labels, tokens) for n, s in systems.items()],
-        "Protocols, all queries": protocols(pool, questions, labels, legacy),
-        f"Protocols, the {len(single)} queries whose function is one block": protocols(
+        f"Protocols, every third query ({len(third)})": protocols(
+            pool, questions[third], [labels[at] for at in third], legacy
+        ),
+        f"Protocols, every third query whose function is one block ({len(single)})": protocols(
             pool, questions[single], [labels[at] for at in single], legacy
         ),
     }
     notes = [
-        f"{len(corpus):,} of {known.documents:,} functions, {known.queries:,} queries; content {known.revision[:16]}; "
-        f"{int(cut.total.sum()):,} tokens in {len(cut.segments):,} blocks ({np.mean(sizes):.1f} a function, "
-        f"at most {sizes.max()}); {int((beginnings.seen < beginnings.total).sum()):,} functions are longer than the "
-        f"window of {plain.window} tokens.",
+        f"{len(corpus):,} of {known.documents:,} functions, {len(queries):,} of {known.queries:,} queries; content "
+        f"{known.revision[:16]}; {int(cut.total.sum()):,} tokens in {len(cut.segments):,} blocks "
+        f"({np.mean(sizes):.1f} a function, at most {sizes.max()}); "
+        f"{int((beginnings.seen < beginnings.total).sum()):,} functions are longer than the window of "
+        f"{plain.window} tokens.",
         "Relevant: the function that the question was written above (and any with the same words above it).  "
         "Intervals: bootstrap, 95 %.  p: paired randomisation against truncation.",
         f"Aggregator: {sea.passport.source}, fingerprint {sea.passport.fingerprint[:16]}.  Languages: "
