@@ -11,6 +11,8 @@ import typer
 
 from unabridged.apps import options as o
 from unabridged.apps.output import Output, emit, exit_codes, say
+from unabridged.apps.train_fullrank import fullrank
+from unabridged.apps.train_labels import fullrank_labels
 from unabridged.apps.train_mamba import mamba
 from unabridged.apps.train_mine import mine
 from unabridged.apps.train_sea import sea
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from unabridged.training.loop import Schedule
     from unabridged.training.made import FolderTask, Report
 
-train = typer.Typer(help="Train encoders; what is interrupted continues by the same command.", no_args_is_help=True)
+train = typer.Typer(help="Train encoders and rankers; what is interrupted continues by the same command.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option("--out", help="The model folder to make; it must not be there.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Times that every text is seen.")]
@@ -35,12 +37,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
 
 @train.callback()
 def root() -> None:
-    """Train encoders; what is interrupted continues by the same command."""
+    """Train encoders and rankers; what is interrupted continues by the same command."""
 
 
 train.command("mamba")(mamba)
 train.command("mine")(mine)
 train.command("sea")(sea)
+train.command("fullrank")(fullrank)
+train.command("fullrank-labels")(fullrank_labels)
 
 
 @train.command("positions")
