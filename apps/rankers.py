@@ -145,8 +145,7 @@ def _language(named: Named, given: RankerOptions) -> LanguageModel:
         if given.context is not None:
             server["context"] = given.context
         return load_model(named.model, server=server)
-    limit: dict[str, Any] = {} if given.context is None else {"context": given.context}
-    local = LocalOptions(device=given.device, precision=given.precision, **limit)
+    local = LocalOptions(device=given.device, precision=given.precision, context=given.context)
     return load_model(named.model, local=local, network=given.network)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from unabridged.apps.pipeline import Answers, Pipeline
 from unabridged.apps.rankers import RankerOptions, load_ranker
 from unabridged.apps.reranking import Listed, Reranking
 from unabridged.apps.reranking_costs import estimated
-from unabridged.apps.second_stage import SecondStage
+from unabridged.apps.second_stage import Applied, SecondStage
 from unabridged.corpora import read_queries
 from unabridged.eval.measures import Evaluation, evaluate
 from unabridged.eval.sets import RetrievalSet, facts, read_set
@@ -59,8 +60,8 @@ def first_stage(index: Index, mode: Mode, queries: dict[str, str], depth: int) -
     return run, sum(answers.seconds.values()) / len(queries)
 
 
-def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -> dict[str, Any]:
-    """Each first stage, and each ranker upon it."""
+def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -> Iterator[dict[str, Any]]:
+    """Each first stage, and each ranker upon it; all that is known so far after each of them."""
     queries = {query.id: query.text for query in whole.queries}
     asked = {name: queries[name] for name in chosen(list(queries), arguments.queries)}
     qrels = {name: whole.qrels[name] for name in asked}
@@ -69,26 +70,33 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
         cache=arguments.cache / "answers.sqlite", passage_tokens=arguments.passage_tokens, device="cpu"
     )
     rows: list[dict[str, Any]] = []
+    body = {
+        "set": whole.name,
+        "revision": facts(whole).revision,
+        "queries": len(asked),
+        "depth": arguments.depth,
+        "passage_tokens": arguments.passage_tokens,
+        "rows": rows,
+    }
     for mode in (Mode.BM25, Mode.HYBRID):
         run, seconds = first_stage(index, mode, asked, arguments.depth)
         base = evaluate(run, qrels, measures)
         rows.append({"system": mode.value, "calls": 0, "tokens": 0, "seconds": seconds, **scores(base)})
-        for strategy in STRATEGIES:
+        yield body
+        for strategy in STRATEGIES if mode.value in arguments.upon else ():
             ranker = load_ranker(f"embedded:{strategy}", options=options)
             applied = SecondStage(ranker, arguments.depth).applied(index, mode, asked, run)
             result = evaluate(applied.run, qrels, measures)
             told = applied.record({})
-            kept = arguments.cache / f"{mode.value}-{strategy}.json"
-            if not kept.is_file() or not told["used"]["cached"]:  # seconds are of the run that computed
-                kept.write_text(json.dumps(told["used"]))
-            used = json.loads(kept.read_text())
+            used, seconds = told["used"], timed(arguments.cache / f"{mode.value}-{strategy}.json", applied)
             [pair] = [one for one in compare({"again": result, "first": base}) if str(one.measure) == "nDCG@10"]
             rows.append(
                 {
                     "system": f"{mode.value} + {strategy}",
                     "calls": used["calls"] / len(asked),
                     "tokens": (used["usage"]["prompt"] + used["usage"]["completion"]) / len(asked),
-                    "seconds": used["seconds_per_query"],
+                    "seconds": sum(seconds) / len(seconds) if seconds else None,
+                    "timed_queries": len(seconds),
                     "statuses": used["statuses"],
                     "shown": told["shown"],
                     "difference": {
@@ -100,10 +108,17 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
                     **scores(result),
                 }
             )
-    return {
-        "set": whole.name, "revision": facts(whole).revision, "queries": len(asked), "depth": arguments.depth,
-        "passage_tokens": arguments.passage_tokens, "rows": rows,
-    }  # fmt: skip
+            yield body
+
+
+def timed(path: Path, applied: Applied) -> list[float]:
+    """Seconds of the queries that were computed, now or in an earlier run; answers from the cache take none."""
+    known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    known |= {
+        one.listed.id: one.seconds for one in applied.found if one.ranking is not None and not one.ranking.spent.cached
+    }
+    path.write_text(json.dumps(known))
+    return list(known.values())
 
 
 class Given:
@@ -169,10 +184,11 @@ def page(body: dict[str, Any]) -> str:
             value, gain = row["nDCG@10"], row.get("difference")
             change = "" if gain is None else f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
             p = "" if gain is None else f"{gain['p']:.3f}"
+            took = "-" if row["seconds"] is None else f"{row['seconds']:.2f}"
             between = f"[{value['low']:.3f}, {value['high']:.3f}]"
             lines.append(
                 f"| {row['system']} | {value['value']:.3f} | {between} | {change} | {p} | {row[reach]['value']:.3f} "
-                f"| {row['calls']:.1f} | {row['tokens']:,.0f} | {row['seconds']:.2f} |"
+                f"| {row['calls']:.1f} | {row['tokens']:,.0f} | {took} |"
             )
         lines.append("")
     if rows := body.get("short"):
@@ -200,7 +216,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--depth", type=int, default=10)
-    parser.add_argument("--passage-tokens", type=int, default=200)
+    parser.add_argument("--passage-tokens", type=int, default=128)
+    parser.add_argument("--upon", nargs="*", default=["bm25", "hybrid"], help="first stages that are ranked again")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
@@ -213,8 +230,8 @@ def main() -> None:
         whole = read_set(arguments.set, "test")
         folder = arguments.index or arguments.cache / f"index-{whole.name}"
         index, _, _ = Pipeline().indexed(whole.corpus, ub.load_encoder(), folder)
-        body["compared"] = compared(arguments, whole, index)
-        write(arguments.out, body)
+        for known in compared(arguments, whole, index):
+            write(arguments.out, body | {"compared": known})
 
 
 def write(path: Path, body: dict[str, Any]) -> None:

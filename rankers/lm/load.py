@@ -37,6 +37,7 @@ class LocalOptions:
     device: str | None = None
     precision: str | None = None
     batch_tokens: int | None = None
+    context: int | None = None
     template_options: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -99,6 +100,7 @@ def _local(name: str, options: LocalOptions, network: bool, cache: Path | None) 
         device=options.device,
         precision=options.precision,
         batch_tokens=options.batch_tokens,
+        context=options.context,
         template_options=options.template_options,
     )
 

@@ -34,7 +34,8 @@ class LocalModel:
     """Satisfies :class:`~unabridged.rankers.lm.contracts.LanguageModel` and ``Likelihood``; safe to share by threads.
 
     ``batch_tokens`` is how many tokens go through the model together; None: one prompt after another on a CPU, and
-    65,536 on a GPU.  ``template_options`` are for the chat template.
+    65,536 on a GPU.  ``context`` is the most tokens of prompt and answer, where fewer are wanted than the model has
+    positions for.  ``template_options`` are for the chat template.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class LocalModel:
         name: str,
         folder: Path,
         batch_tokens: int | None = None,
+        context: int | None = None,
         template_options: Mapping[str, JSON] | None = None,
     ) -> None:
         self.model = model
@@ -53,6 +55,9 @@ class LocalModel:
         self.vocabulary = Vocabulary(tokenizer)
         self._name = name
         self._folder = folder
+        if context is not None and context < 1:
+            raise UsageError(f"context={context}: a prompt and its answer have at least one token.")
+        self._most = context
         self._weights = Weights(model)
         batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if self._weights.device.startswith("cuda") else 1)
         self._writer = Writer(self._weights, self.vocabulary, self.ends, batch_tokens)
@@ -66,6 +71,7 @@ class LocalModel:
         device: str | None = None,
         precision: str | None = None,
         batch_tokens: int | None = None,
+        context: int | None = None,
         template_options: Mapping[str, JSON] | None = None,
     ) -> LocalModel:
         """The model in ``folder`` (config.json, safetensors, tokenizer); runs no code that lies in it."""
@@ -91,7 +97,13 @@ class LocalModel:
         model = model.to(device).eval()
         named = name or str(folder)
         return cls(
-            model, tokenizer, name=named, folder=folder, batch_tokens=batch_tokens, template_options=template_options
+            model,
+            tokenizer,
+            name=named,
+            folder=folder,
+            batch_tokens=batch_tokens,
+            context=context,
+            template_options=template_options,
         )
 
     @property
@@ -131,13 +143,13 @@ class LocalModel:
 
     @property
     def context(self) -> int | None:
-        """Tokens that the model has positions for; None if it states no limit."""
+        """Tokens that the model has positions for, or fewer where that was asked; None without a limit."""
         config = self.model.config.get_text_config()
         for key in ("max_position_embeddings", "n_positions", "max_sequence_length"):
             value = getattr(config, key, None)
             if isinstance(value, int) and value > 0:
-                return value
-        return None
+                return value if self._most is None else min(value, self._most)
+        return self._most
 
     @cached_property
     def ends(self) -> frozenset[int]:

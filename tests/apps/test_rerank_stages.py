@@ -199,3 +199,81 @@ def test_local_weights_rank_and_what_they_gave_is_not_computed_again(made: Path,
     if strategy != "full":
         values = [hit.stages["rerank"] for hit in first]
         assert values == sorted(values, reverse=True)
+
+
+def test_a_smaller_context_shows_less_and_the_estimate_is_what_local_weights_then_read(
+    made: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    shared = ["--corpus", made / "corpus.jsonl", "--queries", made / "queries.tsv", "--model", made / "llama"]
+    given = ["rerank", made / "run.trec", *shared, "--depth", 2, "--device", "cpu"]
+    sizes = {}
+    for context in (1000, 900):
+        body = asked(*given, "--context", context, "--explain", tmp_path / "e.jsonl")
+        assert body["used"]["usage"]["prompt"] == body["estimate"]["prompt_tokens"] <= 3 * context
+        assert body["estimate"]["exact_tokens"] is True
+        assert body["ranker"]["context"] == context
+        lines = (tmp_path / "e.jsonl").read_text().splitlines()
+        sizes[context] = sum(one["tokens_shown"] for line in lines for one in json.loads(line)["candidates"])
+        assert sizes[context] == body["tokens_shown"]
+    assert 0 < sizes[900] < sizes[1000]
+    assert "context" in call(*given, "--context", 0, code=2).stderr
+
+
+def test_a_cross_encoder_reads_every_passage_and_is_known_by_its_weights(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    folder = cross_encoder(tmp_path / "cross")
+    shared = ["--corpus", made / "corpus.jsonl", "--queries", made / "queries.tsv", "--device", "cpu"]
+    best, mean = (
+        asked(
+            "rerank", made / "run.trec", *shared, "--model", f"cross:{folder}{how}", "--cache", tmp_path / "kept.sqlite"
+        )
+        for how in ("", ":mean-top:2")
+    )
+    again = asked(
+        "rerank", made / "run.trec", *shared, "--model", f"cross:{folder}", "--cache", tmp_path / "kept.sqlite"
+    )
+    assert best["tokens_shown"] == best["tokens_total"] > 0
+    assert best["used"]["calls"] > best["used"]["candidates"]  # the long document has several passages
+    assert (best["used"]["cached"], mean["used"]["cached"]) == (0, 0)
+    assert again["used"]["cached"] == again["used"]["calls"]
+    assert again["results"] == best["results"]
+    assert best["ranker"]["fingerprint"] == mean["ranker"]["fingerprint"]
+    assert best["ranker"] != mean["ranker"]
+
+
+def cross_encoder(place: Path) -> Path:
+    """A random BERT of 64 positions with one output."""
+    import importlib.util
+
+    import torch
+    from tokenizers import Tokenizer, processors
+    from transformers import BertConfig, BertForSequenceClassification
+
+    models = Path(__file__).parents[1] / "encoders" / "tiny_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_models", models)
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    place.mkdir()
+    tiny.bert(place, plain=True)
+    tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(place / "tokenizer.json"))
+    config = BertConfig.from_pretrained(place)
+    config.num_labels = 1
+    torch.manual_seed(3)
+    BertForSequenceClassification(config).save_pretrained(place)
+    return place
+
+
+@pytest.mark.slow
+def test_the_embedded_model_ranks_by_every_strategy_and_always_gives_a_permutation(made: Path) -> None:
+    names = [f"d{n}" for n in range(8)]
+    for strategy in ("full", "sliding:4:2", "topdown:4", "setwise:3:2", "pointwise", "likelihood", "attention"):
+        shared = ["--corpus", made / "corpus.jsonl", "--queries", made / "queries.tsv", "--device", "cpu"]
+        body = asked("rerank", made / "run.trec", *shared, "--model", f"embedded:{strategy}", "--passage-tokens", 32)
+        for hits in body["results"].values():
+            assert sorted(name for name, _ in hits) == names
+        assert body["failed"] == {}
