@@ -63,7 +63,14 @@ def test_the_same_line_asks_for_nothing_that_was_answered(tmp_path: Path) -> Non
         assert (tmp_path / "new.trec").read_bytes() == before
         assert again["used"]["cached"] == first["used"]["calls"] == sent
         assert again["used"]["sent"]["calls"] == 0
-        asked(tmp_path, server.url, "--out", tmp_path / "new.trec", "--passage-tokens", 20)
+        keys = {
+            "method": "singleturn_listwise",
+            "prefix": "{query}\n",
+            "body": "[{rank}] {candidate}\n",
+            "suffix": "Order.",
+        }
+        (tmp_path / "own.json").write_text(json.dumps(keys))
+        asked(tmp_path, server.url, "--out", tmp_path / "new.trec", "--template", tmp_path / "own.json")
         assert len(server.requests) == 2 * sent
 
 

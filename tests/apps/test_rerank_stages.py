@@ -206,17 +206,20 @@ def test_a_smaller_context_shows_less_and_the_estimate_is_what_local_weights_the
 ) -> None:
     pytest.importorskip("transformers")
     shared = ["--corpus", made / "corpus.jsonl", "--queries", made / "queries.tsv", "--model", made / "llama"]
-    given = ["rerank", made / "run.trec", *shared, "--depth", 2, "--device", "cpu"]
+    given = ["rerank", made / "run.trec", *shared, "--depth", 3, "--device", "cpu"]
     sizes = {}
-    for context in (1000, 900):
+    for context in (1020, 980):
         body = asked(*given, "--context", context, "--explain", tmp_path / "e.jsonl")
-        assert body["used"]["usage"]["prompt"] == body["estimate"]["prompt_tokens"] <= 3 * context
+        # Less than estimated where an answer under a constraint may be longer than was planned for.
+        assert 0 < body["used"]["usage"]["prompt"] <= body["estimate"]["prompt_tokens"] <= 3 * context
         assert body["estimate"]["exact_tokens"] is True
         assert body["ranker"]["context"] == context
         lines = (tmp_path / "e.jsonl").read_text().splitlines()
         sizes[context] = sum(one["tokens_shown"] for line in lines for one in json.loads(line)["candidates"])
         assert sizes[context] == body["tokens_shown"]
-    assert 0 < sizes[900] < sizes[1000]
+    assert 0 < sizes[980] < sizes[1020]
+    roomy = asked(*given, "--passage-tokens", 24)
+    assert roomy["used"]["usage"]["prompt"] == roomy["estimate"]["prompt_tokens"] > 0
     assert "context" in call(*given, "--context", 0, code=2).stderr
 
 
