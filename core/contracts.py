@@ -29,6 +29,7 @@ Floats: TypeAlias = NDArray[np.float32]
 Rows: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 EMPTY_INPUT = "empty input"
+LEFT_OUT = "left out as asked"
 """The reason in the coverage of a text without any content token."""
 JSON: TypeAlias = Any
 
@@ -117,23 +118,43 @@ class Coverage:
     seen: Rows  # (B,) int64, never above total
     notes: tuple[str, ...] | None = None
     """B notes on how each document was cut into segments, from encoders that choose it document by document."""
+    left_out: Rows | None = None  # (B,) int64
+    """Tokens of each document that were left out because that was asked for (comments of source code): these are not
+    seen and not truncated.  None: nothing may be left out."""
 
     def __post_init__(self) -> None:
         if self.notes is not None and len(self.notes) != len(self.total):
             raise ShapeError(f"coverage of {len(self.total)} documents needs as many notes, got {len(self.notes)}")
         if self.total.shape != self.seen.shape or bool(np.any(self.seen > self.total)):
             raise ShapeError(f"coverage needs seen <= total of one shape, got {self.seen!r} of {self.total!r}")
+        left = self.left_out
+        if left is not None and (left.shape != self.total.shape or bool(np.any(self.seen + left > self.total))):
+            raise ShapeError(f"coverage needs seen + left out <= total, got {self.seen!r} + {left!r} of {self.total!r}")
+
+    @property
+    def cut(self) -> Mask:
+        """Which of the B documents were not read to the end; what was left out by choice counts as read here."""
+        reached = self.seen if self.left_out is None else self.seen + self.left_out
+        cut: Mask = reached < self.total
+        return cut
 
     @property
     def truncated(self) -> int:
         """How many of the B documents were not read to the end."""
-        return int(np.count_nonzero(self.seen < self.total))
+        return int(np.count_nonzero(self.cut))
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What is to be said of each of the B documents: :data:`EMPTY_INPUT`, ``truncated``, or nothing (``""``)."""
-        empty, cut = self.total == 0, self.seen < self.total
-        return tuple(EMPTY_INPUT if e else "truncated" if c else "" for e, c in zip(empty, cut, strict=True))
+        """What is to be said of each of the B documents.
+
+        :data:`EMPTY_INPUT`, ``truncated``, :data:`LEFT_OUT`, or nothing (``""``).
+        """
+        none = np.zeros(len(self.total), dtype=np.int64)
+        left = none if self.left_out is None else self.left_out
+        return tuple(
+            EMPTY_INPUT if e else "truncated" if c else LEFT_OUT if n else ""
+            for e, c, n in zip(self.total == 0, self.cut, left, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)

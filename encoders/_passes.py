@@ -20,6 +20,7 @@ from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._run import Runner
 from unabridged.encoders._sequences import Sequences, merge_chunks
 from unabridged.encoders._tokens import Ids, Tokenizer, Tokens
+from unabridged.encoders.code.leaving import Selection
 from unabridged.encoders.code.split import CodeSplitter
 from unabridged.encoders.extension import Method, Plan
 from unabridged.encoders.late import LateChunking, LateSequences
@@ -61,8 +62,7 @@ class Passes:
 
     def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Pooled:
         """The vectors of the distinct texts; a text without tokens has one of special tokens and prompt."""
-        tokens = self.tokenizer.encode(distinct.texts, prompt)
-        reading = self._read(distinct, tokens, policy)
+        tokens, reading = self._tokens(distinct, prompt, policy)
         if not len(reading.ranges):
             return Pooled(reading, np.zeros((0, self.folder.dim), dtype=np.float32), reading.tokens)
         if self.late is not None:
@@ -75,16 +75,34 @@ class Passes:
 
     def sequences(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Sequences:
         """What goes through the model for the distinct texts, one sequence for each window."""
-        tokens = self.tokenizer.encode(distinct.texts, prompt)
-        return Sequences.of(self._read(distinct, tokens, policy), tokens, distinct, self._frame)
+        tokens, reading = self._tokens(distinct, prompt, policy)
+        return Sequences.of(reading, tokens, distinct, self._frame)
 
-    def _read(self, distinct: Distinct, tokens: Sequence[Tokens], policy: OverflowPolicy) -> Reading:
+    def _tokens(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> tuple[list[Tokens], Reading]:
+        """The tokens of each text that are read, and how."""
+        tokens = self.tokenizer.encode(distinct.texts, prompt)
+        if self.code is None or not self.code.leaves_out:
+            return tokens, self._read(distinct, tokens, policy)
+        select = self.code.select
+        selected = [select(text, own.characters()) for text, own in zip(distinct.texts, tokens, strict=True)]
+        tokens = [own.only(selection.kept) for own, selection in zip(tokens, selected, strict=True)]
+        return tokens, self._read(distinct, tokens, policy, selected)
+
+    def _read(
+        self,
+        distinct: Distinct,
+        tokens: Sequence[Tokens],
+        policy: OverflowPolicy,
+        selected: Sequence[Selection] | None = None,
+    ) -> Reading:
         check_overlap(self._frame.capacity(self.window, 0), self.overlap)
         size = None if self.late is None else self.late.tokens
         items = [
             Tokenised(row, text, len(t.ids), self._frame.capacity(self.window, len(t.prompt)), t.characters, size)
             for row, text, t in zip(distinct.first.tolist(), distinct.texts, tokens, strict=True)
         ]
+        if selected is not None:
+            items = [own.mark(item) for own, item in zip(selected, items, strict=True)]
         if self.late is not None:
             self.late.check(min((item.capacity for item in items), default=self.window))
         if self.code is None:

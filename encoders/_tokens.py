@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,19 @@ class Tokens:
     encoding: Any
     shift: int
     """Characters of the prompt."""
+    kept: Rows | None = None  # (T,) int64
+    """Which of the content tokens these are, where some are left out; None: all of them."""
 
     def characters(self) -> Rows:
         """Character offsets of the content tokens in the text without prompt, ``(T, 2)`` int64."""
         pairs = itertools.chain.from_iterable(self.encoding.offsets)
         offsets = np.fromiter(pairs, dtype=np.int64, count=2 * len(self.encoding)).reshape(-1, 2)
-        return np.maximum(offsets[len(self.prompt) :] - self.shift, 0)
+        content = np.maximum(offsets[len(self.prompt) :] - self.shift, 0)
+        return content if self.kept is None else content[self.kept]
+
+    def only(self, kept: Rows) -> Tokens:
+        """The content tokens ``kept`` ``(n,)``, rising."""
+        return replace(self, ids=self.ids[kept], kept=kept)
 
 
 def _from_file(path: Path) -> Any:

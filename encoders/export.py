@@ -8,6 +8,7 @@
     sentence_bert_config.json                             window, lower-casing
     modules.json                                          the chain; of an extended encoder one class of ours
     unabridged_extension.json                             only of an extended encoder
+    unabridged_split.json                                 only of an encoder that cuts source code
 
 The fingerprint of what is loaded is the encoder's own.  What belongs to a use and not to a model is not saved, and
 is passed to ``load_encoder`` again: overlap, truncate_dim, precision, backend and device.
@@ -26,6 +27,8 @@ from typing import Any
 from unabridged.contracts import JSON
 from unabridged.encoders._extension_file import SavedExtension, write_extension
 from unabridged.encoders._hf import POOLING_FLAGS, POOLING_NAMES, TOKENIZER_FILES, ModelFolder, weight_files
+from unabridged.encoders.code.saved import write_split
+from unabridged.encoders.code.split import CodeSplitter
 from unabridged.encoders.extension import Extension
 from unabridged.encoders.prompts import DOCUMENT_NAMES, QUERY_NAMES
 from unabridged.files import check_free, disk_errors
@@ -47,6 +50,8 @@ class Export:
     """The window that the extension gives by itself; None without a method."""
     query_prompt: str
     document_prompt: str
+    code: CodeSplitter | None = None
+    """What cuts source code, if anything does."""
 
     def save(self, path: Path) -> Path:
         """Writes the folder ``path``, as :func:`save_folder` does."""
@@ -65,6 +70,8 @@ class Export:
         stated = {"max_seq_length": self.window, "do_lower_case": self.folder.lower}
         _write(path / "sentence_bert_config.json", stated)
         _write(path / "config_sentence_transformers.json", self._prompts())
+        if self.code is not None:
+            write_split(path, self.code)
 
     def _prompts(self) -> JSON:
         kept = {name: text for name, text in self.folder.prompts.items() if name not in (*QUERY_NAMES, *DOCUMENT_NAMES)}

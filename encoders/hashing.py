@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -40,7 +41,7 @@ class HashingEncoder:
     any text that contains it raise :class:`RuntimeFailure`, so that callers can test their failure paths.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the options of every encoder that reads documents
         self,
         dim: int = 64,
         window: int = 256,
@@ -50,13 +51,15 @@ class HashingEncoder:
         fail_on: str | None = None,
         split: str = Split.PROSE,
         language: str | None = None,
+        comments: bool = True,
+        docstrings: bool = True,
     ) -> None:
         if dim < 1:
             raise UsageError(f"dim must be at least 1, got {dim}.")
         check_overlap(window, overlap)
         self._dim, self._window, self._seed, self._overlap = dim, window, seed, overlap
         self._fail_on = fail_on
-        self._code = splitter_of(split, language)
+        self._code = splitter_of(split, language, comments=comments, docstrings=docstrings)
         self._words = _Words(dim, seed)
 
     @property
@@ -128,6 +131,13 @@ class HashingEncoder:
         ]
         if code is None:
             return distinct, words, read(items, overlap=self._overlap, policy=policy)
+        if code.leaves_out:
+            selected = [code.select(item.text, item.characters()) for item in items]
+            words = [[own[row] for row in one.kept] for own, one in zip(words, selected, strict=True)]
+            items = [
+                one.mark(replace(item, tokens=len(one.kept), characters=_Offsets(item.text, one.kept)))
+                for item, one in zip(items, selected, strict=True)
+            ]
         return distinct, words, read(items, overlap=self._overlap, policy=policy, divide=code.divide, noted=True)
 
     def _finish(self, raw: Floats) -> Floats:
@@ -137,14 +147,15 @@ class HashingEncoder:
 class _Offsets:
     """Character offsets of the words of a text, found when they are asked for."""
 
-    __slots__ = ("text",)
+    __slots__ = ("kept", "text")
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, kept: Rows | None = None) -> None:
+        self.text, self.kept = text, kept
 
     def __call__(self) -> Rows:
         pairs = itertools.chain.from_iterable(match.span() for match in WORD.finditer(self.text))
-        return np.fromiter(pairs, dtype=np.int64).reshape(-1, 2)
+        offsets = np.fromiter(pairs, dtype=np.int64).reshape(-1, 2)
+        return offsets if self.kept is None else offsets[self.kept]
 
 
 class _Words:

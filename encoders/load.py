@@ -9,6 +9,7 @@ from typing import Any
 
 from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.encoders._hf import ModelFolder
+from unabridged.encoders.code.saved import read_split
 from unabridged.encoders.code.split import Split
 from unabridged.encoders.extension import NO_EXTENSION, NO_PLAN, Extension, LogN, check_most
 from unabridged.errors import PassportMismatch, UsageError
@@ -49,6 +50,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     split: str | None = None,
     language: str | None = None,
     header: bool | None = None,
+    comments: bool | None = None,
+    docstrings: bool | None = None,
     extension: Extension | Mapping[str, JSON] | None = None,
     extend: str | None = None,
     target_tokens: int | None = None,
@@ -79,7 +82,9 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     ``split`` says where documents are cut into windows: ``prose`` (the default), or for source code ``syntax`` (between
     definitions and statements), ``lines``, ``spaces`` or ``tokens`` (:mod:`unabridged.encoders.code.split`).  With
     ``syntax``, ``language`` is that of texts which do not tell theirs, and ``header`` puts the path and the signatures
-    around a window in front of it.
+    around a window in front of it.  ``comments=False`` and ``docstrings=False`` leave those out of what is read; the
+    record of each text says how much that was, and spans stay those of the whole text.  A folder may have been saved
+    with such a choice: what is not said here is then its own, unless ``split`` is given.
 
     ``carry`` and ``normalize`` are for Mamba models, whose ``max_tokens`` is the size of a segment
     (:mod:`unabridged.encoders.mamba.encoder`).
@@ -103,12 +108,19 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         "base_factor": base_factor,
         "long_only": long_only,
     }
+    cutting = {
+        "split": split,
+        "language": language,
+        "header": header,
+        "comments": comments,
+        "docstrings": docstrings,
+    }
     if isinstance(name, str) and name.partition(":")[0] == HASHING:
         if extension is not None or any(value is not None for value in asked.values()):
             raise UsageError("The hashing encoder has neither positions nor attention: there is nothing to extend.")
         if any(value is not None for value in (late_tokens, late_overlap, landmark_tokens)):
             raise UsageError("The hashing encoder has no token states: late chunking and landmarks need a transformer.")
-        return _hashing(name, max_tokens, overlap, _cutting(split, language, header))
+        return _hashing(name, max_tokens, overlap, _cutting(cutting))
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
     if (sea := sea_place(name)) is not None:
@@ -119,10 +131,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
             late_tokens,
             late_overlap,
             landmark_tokens,
-            split,
-            language,
-            header,
             extension,
+            *cutting.values(),
             *asked.values(),
         )
         if any(value is not None for value in given) or backend != "auto":
@@ -157,7 +167,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
             truncate_dim=truncate_dim,
             precision=_precision(dtype, precision),
             batch_tokens=batch_tokens,
-            cutting=_cutting(split, language, header),
+            cutting=_cutting(cutting, folder),
         )
     if carry is not None or normalize is not None:
         raise UsageError(f"carry and normalize are for Mamba models, and {folder.source} is a transformer.")
@@ -182,7 +192,7 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         late_tokens=late_tokens,
         late_overlap=late_overlap,
         landmark_tokens=landmark_tokens,
-        **_cutting(split, language, header),
+        **_cutting(cutting, folder),
     )
     return TransformerEncoder(folder, backends, settings)
 
@@ -226,6 +236,8 @@ def encoder_from_settings(kind: JSON, name: str | Path, settings: Mapping[str, J
         asked["backend"] = "auto"  # backends of one precision share their vector space
     if "extension" in asked:
         asked["extension"] = Extension.from_json(asked["extension"])
+    if kind in ("transformer", "mamba"):
+        asked.setdefault("split", Split.PROSE.value)  # not what the folder may have been saved with
     if kind == HASHING:
         from unabridged.encoders.hashing import HashingEncoder
 
@@ -318,9 +330,14 @@ def _max_tokens(folder: ModelFolder, chosen: Extension, asked: int | None) -> in
     return folder.saved.max_tokens
 
 
-def _cutting(split: str | None, language: str | None, header: bool | None) -> dict[str, Any]:
-    """The settings that say where documents are cut."""
-    return {"split": split or Split.PROSE, "language": language, "header": bool(header)}
+def _cutting(asked: Mapping[str, Any], folder: ModelFolder | None = None) -> dict[str, Any]:
+    """The settings that say where documents are cut: those asked for, on top of what ``folder`` was saved with.
+
+    A split that is asked for is another way to cut: nothing of what the folder has is then taken.
+    """
+    plain = {"split": Split.PROSE, "language": None, "header": False, "comments": True, "docstrings": True}
+    saved = {} if folder is None or asked["split"] is not None else read_split(folder.path)
+    return {**plain, **saved, **{name: value for name, value in asked.items() if value is not None}}
 
 
 def _hashing(name: str, max_tokens: int | None, overlap: int, cutting: dict[str, Any]) -> Encoder:

@@ -47,6 +47,8 @@ class Reading:
     """B notes on how each text was cut, where that is a choice made text by text."""
     headers: tuple[Ids, ...] | None = None
     """S rows of tokens that are read in front of each window, as its context; None: no window has any."""
+    left_out: Rows | None = None  # (B,) int64
+    """Tokens left out because that was asked for, of ``total``; the ranges count the others.  None: nothing may be."""
 
     @property
     def tokens(self) -> Rows:
@@ -57,7 +59,7 @@ class Reading:
     @property
     def coverage(self) -> Coverage:
         """What the ledger records."""
-        return Coverage(self.total, self.seen, self.notes)
+        return Coverage(self.total, self.seen, self.notes, self.left_out)
 
     def take(self, rows: Rows) -> tuple[Reading, Rows]:
         """The reading of texts ``rows`` (repeats allowed), and for each of its windows the row it has here."""
@@ -72,6 +74,7 @@ class Reading:
             self.seen[rows],
             None if self.notes is None else tuple(self.notes[row] for row in rows),
             None if self.headers is None else tuple(self.headers[window] for window in windows),
+            None if self.left_out is None else self.left_out[rows],
         )
         return taken, windows
 
@@ -84,11 +87,16 @@ class Tokenised:
     """Where the text stands in the caller's list, for messages."""
     text: str
     tokens: int
+    """Those that are to be read."""
     capacity: int
     """Tokens of text per window, after special tokens and prompt."""
     characters: Callable[[], Rows]
     segment: int | None = None
     """Late chunking: tokens that get a vector of their own, in windows of ``capacity``; None: the whole window."""
+    left_out: int | None = None
+    """Tokens of the text beside ``tokens``, left out because that was asked for; None: nothing may be."""
+    note: str = ""
+    """What is to be noted if the text fits one window; empty: that it does."""
 
 
 def read(
@@ -110,23 +118,25 @@ def read(
     cut = policy in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE)
     windows = [_windows(item, overlap, cut, divide) for item in items]
     counts = np.array([len(w.ranges) for w in windows], dtype=np.int64)
-    total = np.array([item.tokens for item in items], dtype=np.int64)
+    own = np.array([item.tokens for item in items], dtype=np.int64)
+    left_out = np.array([item.left_out or 0 for item in items], dtype=np.int64)
     capacity = np.array([item.capacity for item in items], dtype=np.int64)
     none = np.zeros((0, 2), dtype=np.int64)
     return Reading(
         offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         ranges=np.concatenate([none, *(w.ranges for w in windows)]),
         spans=np.concatenate([none, *(w.spans for w in windows)]),
-        total=total,
-        seen=np.minimum(total, capacity) if cut else total.copy(),
+        total=own + left_out,
+        seen=np.minimum(own, capacity) if cut else own,
         notes=tuple(_note(item, w) for item, w in zip(items, windows, strict=True)) if noted else None,
         headers=_headers(windows),
+        left_out=left_out if any(item.left_out is not None for item in items) else None,
     )
 
 
 def _note(item: Tokenised, windows: Windows) -> str:
     """How a text was cut; that of a text cut off is in its coverage."""
-    return windows.note or (WHOLE if item.tokens <= item.capacity else "")
+    return windows.note or ((item.note or WHOLE) if item.tokens <= item.capacity else "")
 
 
 def _headers(windows: Sequence[Windows]) -> tuple[Ids, ...] | None:

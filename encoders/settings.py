@@ -45,6 +45,10 @@ class Settings:
     """With ``split="syntax"``: the language of texts that do not tell theirs; None: it is guessed."""
     header: bool = False
     """With ``split="syntax"``: read path and enclosing signatures in front of each later window."""
+    comments: bool = True
+    """With ``split="syntax"``: whether comments are read; what is not is recorded as left out."""
+    docstrings: bool = True
+    """With ``split="syntax"``: whether documentation is read: docstrings, or the comments that are used as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,13 @@ def _late(folder: ModelFolder, plan: Plan, settings: Settings, window: int) -> L
 
 
 def _code(folder: ModelFolder, plan: Plan, settings: Settings) -> CodeSplitter | None:
-    splitter = splitter_of(settings.split, settings.language, header=settings.header)
+    splitter = splitter_of(
+        settings.split,
+        settings.language,
+        header=settings.header,
+        comments=settings.comments,
+        docstrings=settings.docstrings,
+    )
     if not settings.header:
         return splitter
     reason = (

@@ -151,7 +151,7 @@ class TransformerEncoder:
         chosen = self._chosen
         folder = self.folder if chosen.piece is None else replace(self.folder, landmark_tokens=chosen.piece)
         target = self.plan.target if self.plan.method is not None else None
-        return Export(folder, self.settings.extension, self.window, target, *chosen.prompts)
+        return Export(folder, self.settings.extension, self.window, target, *chosen.prompts, chosen.code)
 
     def encode_query(self, sentences: str | Sequence[str]) -> Floats:
         """``(B, D)``, or ``(D,)`` for a single string, with the query prompt."""

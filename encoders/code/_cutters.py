@@ -14,14 +14,17 @@ from unabridged.encoders.windows import LINE, WORD, Cutter, View
 class LatestCutter(Cutter):
     """The latest place of a rank of at least ``least``, or where there is none from a quarter of the window on, less.
 
-    With ``headers`` each window has room for less, by the tokens of its own.
+    With ``headers`` each window has room for less, by the tokens of its own.  ``left`` are the characters ``(n, 2)`` of
+    comments that are not read: those above the first line of a window are part of its span.
     """
 
-    __slots__ = ("_before", "headers", "least")
+    __slots__ = ("_before", "headers", "least", "left")
 
-    def __init__(self, text: str, offsets: Rows, least: int, headers: Headers | None = None) -> None:
+    def __init__(
+        self, text: str, offsets: Rows, least: int, headers: Headers | None = None, left: Rows | None = None
+    ) -> None:
         super().__init__(text, offsets)
-        self.least, self.headers = least, headers
+        self.least, self.headers, self.left = least, headers, left
         self._before: Rows = np.concatenate(([0], np.maximum.accumulate(self.ends)))
         """The character after the last one of all tokens before each token."""
 
@@ -49,7 +52,24 @@ class LatestCutter(Cutter):
         if rank < LINE:
             return begin
         low = int(self._before[token])
-        return max(low, self.text.rfind("\n", low, begin) + 1)
+        line = max(low, self.text.rfind("\n", low, begin) + 1)
+        return line if self.left is None else self._above(low, line, self.left)
+
+    def _above(self, low: int, line: int, left: Rows) -> int:
+        """The beginning, behind ``low``, of the lines of comments that stand directly above the ``line``."""
+        row = int(np.searchsorted(left[:, 0], line)) - 1
+        cursor = line
+        while row >= 0 and left[row, 0] >= low:
+            start, end = left[row].tolist()
+            between = self.text[end:cursor]
+            opening = max(low, self.text.rfind("\n", low, start) + 1)
+            if between.strip() or between.count("\n") > 1 or opening == low:
+                break
+            cursor = start
+            if not self.text[opening:start].strip():
+                line = opening
+            row -= 1
+        return line
 
     def _value(self, ranks: NDArray[np.int8], opening: Rows, begin: Rows) -> None:
         """Raises the ranks of the places ``opening``, lines that begin with the characters ``begin``."""
@@ -75,8 +95,10 @@ class SyntaxCutter(LatestCutter):
 
     __slots__ = ("_bounds", "syntax")
 
-    def __init__(self, text: str, offsets: Rows, syntax: Syntax, headers: Headers | None = None) -> None:
-        super().__init__(text, offsets, LINE, headers)
+    def __init__(
+        self, text: str, offsets: Rows, syntax: Syntax, headers: Headers | None = None, left: Rows | None = None
+    ) -> None:
+        super().__init__(text, offsets, LINE, headers, left)
         self.syntax = syntax
         starts, ends = syntax.definitions.T
         first = np.searchsorted(self._before[1:], starts, side="right")

@@ -58,8 +58,8 @@ def origin(text: str, asked: Language | None = None) -> Origin:
     return Origin(0, "", (None if shebang is None else _interpreted(shebang["name"])) or asked)
 
 
-def syntax_of(text: str, asked: Language | None = None) -> Found:
-    """The syntax tree of ``text`` under the language that it is in.
+def syntax_of(text: str, asked: Language | None = None, *, remarked: bool = False) -> Found:
+    """The syntax tree of ``text`` under the language that it is in, with its comments if ``remarked``.
 
     Raises:
         MissingExtra: a grammar that has to be tried is not installed.
@@ -67,26 +67,26 @@ def syntax_of(text: str, asked: Language | None = None) -> Found:
     of = origin(text, asked)
     try:
         if of.language is not None:
-            return _said(text, of, of.language)
-        return _guessed(text, of)
+            return _said(text, of, of.language, remarked=remarked)
+        return _guessed(text, of, remarked=remarked)
     except TooLong as error:
         return Found(of, None, str(error))
 
 
-def _said(text: str, of: Origin, language: Language) -> Found:
-    syntax = parse(text, language, of.start)
+def _said(text: str, of: Origin, language: Language, *, remarked: bool) -> Found:
+    syntax = parse(text, language, of.start, remarked=remarked)
     if language.name == "c" and syntax.errors > 0 and of.path.lower().endswith(".h"):
-        other = parse(text, LANGUAGES["cpp"], of.start)
+        other = parse(text, LANGUAGES["cpp"], of.start, remarked=remarked)
         syntax = min(syntax, other, key=lambda tree: tree.errors)
     if syntax.errors > MOST_ERRORS:
         return Found(of, None, f"{syntax.errors:.0%} of the text does not parse as {language.name}")
     return Found(of, syntax, "")
 
 
-def _guessed(text: str, of: Origin) -> Found:
+def _guessed(text: str, of: Origin, *, remarked: bool) -> Found:
     if len(text) > MAX_BYTES:
         raise TooLong.by_size(len(text))
-    trees = [parse(text, LANGUAGES[name]) for name in likely(text, CANDIDATES)]
+    trees = [parse(text, LANGUAGES[name], remarked=remarked) for name in likely(text, CANDIDATES)]
     order = list(LANGUAGES)  # C is C++ and JavaScript is TypeScript too: the simpler one of equals comes first there
     best = min(trees, key=lambda tree: (tree.errors, order.index(tree.language)), default=None)
     if best is None or best.errors > MOST_ERRORS_OF_A_GUESS:

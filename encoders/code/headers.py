@@ -16,7 +16,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from unabridged.contracts import Rows
 from unabridged.encoders.code.detect import Found
+from unabridged.encoders.code.leaving import without
 from unabridged.encoders.windows import Ids
 
 SIGNATURE_CHARACTERS = 400
@@ -26,8 +28,12 @@ SIGNATURE_CHARACTERS = 400
 class Headers:
     """The headers of one text's windows, tokenised once each."""
 
-    def __init__(self, text: str, found: Found, capacity: int, tokenise: Callable[[str], Ids]) -> None:
+    def __init__(
+        self, text: str, found: Found, capacity: int, tokenise: Callable[[str], Ids], left: Rows | None = None
+    ) -> None:
+        """``left`` are the characters ``(n, 2)`` that are not read, in a signature neither."""
         self._text, self._found, self._tokenise = text, found, tokenise
+        self._left = np.zeros((0, 2), dtype=np.int64) if left is None else left
         self._most = self.most(capacity)
         self._known: dict[str, Ids] = {"": np.zeros(0, dtype=np.int32)}
 
@@ -60,4 +66,4 @@ class Headers:
         return "".join(f"{line}\n" for line in lines)
 
     def _signature(self, start: int, end: int) -> str:
-        return " ".join(self._text[start:end].split())[:SIGNATURE_CHARACTERS]
+        return " ".join(without(self._text, start, end, self._left).split())[:SIGNATURE_CHARACTERS]

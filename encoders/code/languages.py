@@ -16,7 +16,8 @@ from typing import Any
 from unabridged._extras import require
 from unabridged.errors import MissingExtra, UsageError
 
-_COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment"})
+COMMENTS = frozenset({"comment", "line_comment", "block_comment", "html_comment"})
+"""Kinds of nodes, of all grammars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Language:
     @property
     def leading(self) -> frozenset[str]:
         """Kinds of nodes that go with what follows them."""
-        return _COMMENTS | self.prefixes
+        return COMMENTS | self.prefixes
 
 
 def _language(name: str, suffixes: str, *, definitions: str, blocks: str, **more: Any) -> Language:

@@ -22,6 +22,7 @@ from unabridged._extras import require
 from unabridged.contracts import Rows
 from unabridged.encoders.code._bytes import BLANKS, Characters
 from unabridged.encoders.code.languages import NO_TAGS, Language, grammar
+from unabridged.encoders.code.remarks import documentation, remarks
 from unabridged.encoders.windows import LINE
 
 MAX_BYTES = 2 << 20
@@ -64,10 +65,12 @@ class Syntax:
     ranks: NDArray[np.int8]  # (P,)
     definitions: Rows  # (D, 2) int64 [start, end) of those over several lines, by start; comments above them included
     signatures: Rows  # (D, 2) int64 [start, end) of what stands before the body
+    comments: Rows  # (C, 2) int64 [start, end), rising; none where they were not asked for
+    docstrings: Rows  # (S, 2) int64 [start, end), rising: see :mod:`.remarks`
 
 
-def parse(text: str, language: Language, start: int = 0) -> Syntax:
-    """The tree of ``text[start:]`` read as ``language``.
+def parse(text: str, language: Language, start: int = 0, *, remarked: bool = False) -> Syntax:
+    """The tree of ``text[start:]`` read as ``language``; comments and docstrings only if ``remarked``.
 
     Raises:
         TooLong: more bytes than :data:`MAX_BYTES`, more work than :data:`MAX_STEPS`, or a tree of more than
@@ -79,11 +82,17 @@ def parse(text: str, language: Language, start: int = 0) -> Syntax:
     if len(data) > MAX_BYTES:
         raise TooLong.by_size(len(data))
     function = NO_TAGS if language.name == "php" and b"<?" not in data else None
-    walk = _Walk(data, _kinds(language, function))
-    walk.run(_tree(data, language, function).root_node)
+    walk = _Walk(data, _kinds(language, function), bare=remarked)
+    root = _tree(data, language, function).root_node
+    walk.run(root)
     places = np.array(list(walk.places), dtype=np.int64)
     order = np.argsort(places)
     definitions = np.array(sorted(walk.definitions), dtype=np.int64).reshape(-1, 4)
+    comments = docstrings = np.zeros((0, 2), dtype=np.int64)
+    if remarked:
+        comments, docstrings = remarks(data, root, language, function)
+        if language.name != "python":
+            docstrings = documentation(data, comments, definitions[:, :2], definitions[:, 2:])
     return Syntax(
         language.name,
         min(1.0, walk.errors / max(1, len(data.translate(None, BLANKS)))) if walk.errors else 0.0,
@@ -91,6 +100,8 @@ def parse(text: str, language: Language, start: int = 0) -> Syntax:
         np.array(list(walk.places.values()), dtype=np.int8)[order],
         characters.at(definitions[:, :2]),
         characters.at(definitions[:, 2:]),
+        characters.at(comments),
+        characters.at(docstrings),
     )
 
 
@@ -135,8 +146,8 @@ def _kinds(language: Language, function: str | None) -> _Kinds:
 class _Walk:
     """One pass over a tree; results are in bytes."""
 
-    def __init__(self, data: bytes, kinds: _Kinds) -> None:
-        self.data, self.kinds = data, kinds
+    def __init__(self, data: bytes, kinds: _Kinds, *, bare: bool) -> None:
+        self.data, self.kinds, self.bare = data, kinds, bare
         self.places: dict[int, int] = {}
         self.definitions: list[tuple[int, int, int, int]] = []
         self.errors = 0
@@ -177,6 +188,9 @@ class _Walk:
             belongs = (not block and child.kind_id in self.kinds.blocks) or (defines and outer >= 0)
             if begin >= 0 and not belongs:
                 self._place(begin, depth, block=block, definition=defines)
+                if self.bare and opens:
+                    # Where the comments above are not read, the first token is that of the node itself.
+                    self._place(child.start_byte, depth, block=block, definition=defines)
             self._enter(child, inner, outer if outer >= 0 else begin if begin >= 0 else child.start_byte)
 
     def _enter(self, node: Any, depth: int, begin: int) -> None:

@@ -176,7 +176,7 @@ class MambaEncoder:
     def save(self, folder: str | Path) -> Path:
         """Writes a model folder that loads again here, by the same fingerprint.
 
-        Precision, overlap and what cuts source code belong to a use and are not saved.
+        Precision and overlap belong to a use and are not saved.
 
         :class:`UsageError` if there is something at ``folder`` already.
         """
@@ -221,10 +221,16 @@ class MambaEncoder:
     ) -> Texts:
         words = tokenise(self.tokenizer, distinct.texts, prompt)
         self._check_vocabulary(distinct, [own.ids for own in words])
+        selected = None
+        if code is not None and code.leaves_out:
+            selected = [code.select(text, own.characters()) for text, own in zip(distinct.texts, words, strict=True)]
+            words = [own.only(one.kept) for own, one in zip(words, selected, strict=True)]
         items = [
             Tokenised(row, text, len(own.ids), self.window, own.characters)
             for row, text, own in zip(distinct.first.tolist(), distinct.texts, words, strict=True)
         ]
+        if selected is not None:
+            items = [one.mark(item) for one, item in zip(selected, items, strict=True)]
         overlap = self._chosen.overlap
         if code is None:
             reading = read(items, overlap=overlap, policy=policy)

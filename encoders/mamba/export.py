@@ -4,6 +4,7 @@
 
     config.json  tokenizer.json  model.safetensors ...   copied, byte for byte
     unabridged_mamba.json                                 carry, size of a segment, width that is kept
+    unabridged_split.json                                 only of an encoder that cuts source code
     1_Pooling/  config_sentence_transformers.json         pooling, prompts
     modules.json  unabridged_extension.json               one class of ours, and the chain that it computes
 
@@ -41,7 +42,7 @@ class MambaExport:
         """Writes all files into the folder ``path``, which is there."""
         chosen = self.chosen
         folder = replace(chosen.folder, normalize=chosen.normalize)
-        plain = Export(folder, NO_EXTENSION, chosen.saved.max_tokens, None, *chosen.prompts)
+        plain = Export(folder, NO_EXTENSION, chosen.saved.max_tokens, None, *chosen.prompts, chosen.code)
         plain.write(path)
         for name in TOKENIZER_FILES:
             if (self.words.path / name).is_file():

@@ -39,6 +39,10 @@ class Settings:
     """Where documents are cut into segments: as prose, or as source code."""
     language: str | None = None
     """With ``split="syntax"``: the language of texts that do not tell theirs; None: it is guessed."""
+    comments: bool = True
+    """With ``split="syntax"``: whether comments are read."""
+    docstrings: bool = True
+    """With ``split="syntax"``: whether documentation is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Choices:
             folder.normalize if settings.normalize is None else settings.normalize,
             Prompts.of(folder.prompts, settings.query_prompt, settings.document_prompt),
             settings.precision,
-            splitter_of(settings.split, settings.language),
+            splitter_of(settings.split, settings.language, comments=settings.comments, docstrings=settings.docstrings),
         )
 
     @property

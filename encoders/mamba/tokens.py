@@ -53,6 +53,10 @@ class Words:
         """What is kept of ``tokens``, ``shift`` characters further on."""
         return cls(tokens.ids, tokens.prompt, (tokens.characters() + shift).astype(np.int32))
 
+    def only(self, kept: Rows) -> Words:
+        """The content tokens ``kept`` ``(n,)``, rising."""
+        return Words(self.ids[kept], self.prompt, self.places[kept])
+
     def until(self, token: int) -> Words:
         """The tokens before ``token``."""
         return Words(self.ids[:token], self.prompt, self.places[:token])
