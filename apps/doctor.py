@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from unabridged.apps.output import Output, emit, say
+from unabridged.encoders.code.languages import LANGUAGES
 from unabridged.errors import UnabridgedError
 
 PACKAGES = {
@@ -26,6 +27,8 @@ PACKAGES = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pypdfium2": "pdf",
+    "tree-sitter": "code",
+    **dict.fromkeys(sorted({language.wheel for language in LANGUAGES.values()}), "code"),
 }
 """Optional packages and the extra that brings each."""
 

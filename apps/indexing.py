@@ -52,10 +52,13 @@ def describe(report: BuildReport, out: Path) -> str:
         f"{report.documents:,} documents in {out} ({report.added:,} added, {report.updated:,} updated, "
         f"{report.unchanged:,} unchanged, {report.deleted:,} deleted)",
         f"ledger: {report.tokens_seen:,} of {report.tokens_total:,} tokens read, "
-        + (f"{report.truncated:,} documents not read to the end" if report.truncated else "every document to its end"),
+        + (f"{report.truncated:,} documents not read to the end" if report.truncated else "every document to its end")
+        + (", but for what was left out" if report.left_out else ""),
         f"{report.vectors:,} vectors, index {report.index['recipe']}, recall@10 {report.index['recall_at_10']}, "
         f"{duration(report.seconds)}",
     ]
+    if report.left_out:
+        lines.append(f"left out as asked: {report.tokens_left_out:,} tokens of {report.left_out:,} documents")
     if report.splits:
         lines.append(f"cut: {counted(report.splits)}")
     if report.empty:

@@ -42,17 +42,22 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
     say(f"{held}, {size / 1e6:,.1f} MB")
     read = f"{body['tokens_seen']:,} of {body['tokens_total']:,} tokens read"
     say(f"ledger: {read}, {body['truncated']:,} documents cut short, {body['empty']:,} empty")
+    if "tokens_left_out" in body:
+        say(f"left out as asked: {body['tokens_left_out']:,} tokens of {body['left_out']:,} documents")
     say(f"encoder: {state.passport.source} ({state.passport.dim} dimensions, {state.passport.fingerprint[:16]})")
     say(f"index: {body['index']['recipe']}, recall@10 {body['index']['recall_at_10']}; failed items: {body['failed']}")
     if verify:
         say("every byte agrees with the manifest")
     if ledger:
         noted = any(shard.noted for shard in index.shards)
-        say("document\ttokens_total\ttokens_seen\tsegments\tpolicy\tstatus" + "\tsplit" * noted)
+        left_out = any(shard.left_out is not None for shard in index.shards)
+        head = "document\ttokens_total\ttokens_seen\tsegments\tpolicy\tstatus"
+        say(head + "\tsplit" * noted + "\ttokens_left_out" * left_out)
         for line in index.ledger():
             counts = f"{line.tokens_total}\t{line.tokens_seen}\t{line.segments}"
             split = f"\t{line.split}" if noted else ""
-            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}{split}")
+            left = f"\t{line.tokens_left_out}" if left_out else ""
+            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}{split}{left}")
 
 
 def load_checksum(folder: Path) -> str:

@@ -58,6 +58,14 @@ LanguageOption: TypeAlias = Annotated[
 Header: TypeAlias = Annotated[
     bool, typer.Option("--header", help="With --split syntax: read path and signatures in front of each later window.")
 ]
+Comments: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--comments/--no-comments", help="With --split syntax: whether vectors are of comments too [yes]."),
+]
+Docstrings: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--docstrings/--no-docstrings", help="With --split syntax: whether they are of docstrings too [yes]."),
+]
 MaxFileMb: TypeAlias = Annotated[
     float | None, typer.Option("--max-file-mb", help="Record larger texts and code files as failures, in MiB [none].")
 ]

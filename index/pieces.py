@@ -23,6 +23,8 @@ class Piece:
     document: NDArray[np.float32] | None
     note: str | None = None
     """How it was cut into segments; None: the encoder tells it of no document."""
+    left_out: int | None = None
+    """Tokens left out because that was asked for; None: the encoder leaves out none of any document."""
 
 
 def split(encoded: Encoded) -> list[Piece]:
@@ -39,6 +41,7 @@ def split(encoded: Encoded) -> list[Piece]:
                 None if encoded.segments is None else encoded.segments[part],
                 None if encoded.documents is None else encoded.documents[row],
                 None if encoded.coverage.notes is None else encoded.coverage.notes[row],
+                None if encoded.coverage.left_out is None else int(encoded.coverage.left_out[row]),
             )
         )
     return pieces
@@ -50,6 +53,7 @@ def join(pieces: Sequence[Piece]) -> Encoded:
     segments = [piece.segments for piece in pieces if piece.segments is not None]
     documents = [piece.document for piece in pieces if piece.document is not None]
     noted = any(piece.note is not None for piece in pieces)
+    left_out = any(piece.left_out is not None for piece in pieces)
     return Encoded(
         offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         spans=np.concatenate([piece.spans for piece in pieces]).reshape(-1, 2),
@@ -58,6 +62,7 @@ def join(pieces: Sequence[Piece]) -> Encoded:
             np.array([piece.total for piece in pieces], np.int64),
             np.array([piece.seen for piece in pieces], np.int64),
             tuple(piece.note or "" for piece in pieces) if noted else None,
+            np.array([piece.left_out or 0 for piece in pieces], np.int64) if left_out else None,
         ),
         segments=np.concatenate(segments) if segments else None,
         documents=np.stack(documents) if documents else None,

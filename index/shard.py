@@ -12,6 +12,7 @@ Letters: B documents, S segments, D embedding width.  All files are ``.npy`` arr
     spans.npy                     start, end in characters; start, end in bytes    (S, 4) uint32
     tokens.npy                    content tokens of each segment                   (S,) uint32
     notes.bin, notes.npy          how each document was cut, from encoders that choose it document by document
+    left_out.npy                  tokens left out as asked, from encoders that leave any out (B,) int64
     segments.npy, documents.npy   vectors, where the level keeps them              (S, D), (B, D)
     lexical/                      the BM25 segment of these documents
 
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unabridged.contracts import Document, Encoded, Level, Rows
+from unabridged.contracts import Document, Encoded, Level, Mask, Rows
 from unabridged.files import folder_files
 from unabridged.index.npy import ArrayFile, BlobFile, map_array, map_bytes
 from unabridged.index.pieces import Piece
@@ -39,6 +40,7 @@ from unabridged.manifest import file_entry
 
 LEXICAL = "lexical"
 NOTES = "notes"
+LEFT_OUT = "left_out"
 KEY_BYTES = 16
 MAX_CHARACTERS = (1 << 32) - 1
 """Spans are unsigned 32-bit: a single document holds at most 4 GiB of UTF-8."""
@@ -108,6 +110,8 @@ class ShardWriter:
             "spans": ("uint32", 4),
             "tokens": ("uint32", None),
         }
+        if (folder / f"{LEFT_OUT}.npy").exists():
+            arrays[LEFT_OUT] = ("int64", None)
         if level.has_segments:
             arrays["segments"] = (dtype, dim)
         if level.has_documents:
@@ -146,6 +150,9 @@ class ShardWriter:
         notes = encoded.coverage.notes
         if notes is not None and not self.documents and NOTES not in self._blobs:
             self._add_notes()  # an encoder that gives notes gives them from its first document on
+        left_out = encoded.coverage.left_out
+        if left_out is not None and not self.documents and LEFT_OUT not in self._arrays:
+            self._arrays[LEFT_OUT] = ArrayFile(self.folder / f"{LEFT_OUT}.npy", "int64", None)
         if NOTES in self._blobs:
             self._blobs[NOTES].append([note.encode("utf-8") for note in notes or [""] * len(records)])
         keys = np.frombuffer(b"".join(r.key for r in records), np.uint8).reshape(-1, KEY_BYTES)
@@ -158,6 +165,7 @@ class ShardWriter:
             "segment_ends": self.segments + offsets[1:],
             "spans": np.concatenate(parts) if parts else np.zeros((0, 4), np.uint32),
             "tokens": encoded.tokens,
+            LEFT_OUT: np.zeros(len(records), np.int64) if left_out is None else left_out,
         }
         if self.level.has_segments and encoded.segments is not None:
             columns["segments"] = encoded.segments
@@ -225,7 +233,7 @@ class Shard:
 
     def map_all(self) -> Shard:
         """Maps every file now, so that the shard stays readable when its folder gets another name."""
-        _ = self.noted
+        _ = self.noted, self.left_out
         for path in sorted(self.folder.glob("*.npy")):
             self.array(path.stem)
         for path in sorted(self.folder.glob("*.bin")):
@@ -258,6 +266,37 @@ class Shard:
     def noted(self) -> bool:
         """Whether the encoder said how each document was cut."""
         return (self.folder / f"{NOTES}.npy").exists()
+
+    @cached_property
+    def left_out(self) -> Rows | None:
+        """Tokens of each document that were left out as asked, ``(B,)``; None where the encoder leaves out none."""
+        return np.asarray(self.array(LEFT_OUT)) if (self.folder / f"{LEFT_OUT}.npy").exists() else None
+
+    @property
+    def empty(self) -> Mask:
+        """Documents of which there was nothing to read, ``(B,)``: without tokens, or all of these left out as asked."""
+        total, seen = np.asarray(self.array("coverage")).T
+        left = self.left_out
+        nothing: Mask = (seen == 0) & (total == (0 if left is None else left))
+        return nothing
+
+    def counts(self, rows: Rows | None = None) -> dict[str, int]:
+        """Tokens and documents of the ledger, of all documents or ``rows``; what few indexes have only if it is not 0."""
+        every = slice(None) if rows is None else rows
+        total, seen = np.asarray(self.array("coverage"))[every].T
+        left = self.left_out
+        left_out = np.zeros(len(total), np.int64) if left is None else left[every]
+        few = {
+            "empty": int(self.empty[every].sum()),
+            "left_out": int((left_out > 0).sum()),
+            "tokens_left_out": int(left_out.sum()),
+        }
+        return {
+            "tokens_total": int(total.sum()),
+            "tokens_seen": int(seen.sum()),
+            "truncated": int((seen + left_out < total).sum()),
+            **{name: count for name, count in few.items() if count},
+        }
 
     def note(self, row: int) -> str | None:
         """How document ``row`` was cut; None where the encoder did not say."""
@@ -297,6 +336,7 @@ def read_piece(
     segments = np.array(rows("segments", start, stop), np.float32) if has("segments") else None
     document = np.array(rows("documents", row, row + 1)[0], np.float32) if has("documents") else None
     total, seen = (int(x) for x in rows("coverage", row, row + 1)[0])
+    left_out = int(rows(LEFT_OUT, row, row + 1)[0]) if has(LEFT_OUT) else None
     return Piece(
         np.array(rows("spans", start, stop)[:, :2], np.int64),
         np.array(rows("tokens", start, stop), np.int64),
@@ -305,4 +345,5 @@ def read_piece(
         segments,
         document,
         note,
+        left_out,
     )

@@ -61,6 +61,9 @@ class BuildReport:
     seconds: float
     splits: dict[str, int] = field(default_factory=dict)
     """Documents by how they were cut, where the encoder tells it: ``syntax: python``, ``lines``, ``whole``, ..."""
+    left_out: int = 0
+    """Documents of which tokens were left out as asked; these tokens count neither as seen nor as truncated."""
+    tokens_left_out: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -194,6 +197,8 @@ class _Build:
             index=body["index"],
             seconds=round(time.monotonic() - self.started, 3),
             splits=self._splits(state),
+            left_out=body.get("left_out", 0),
+            tokens_left_out=body.get("tokens_left_out", 0),
         )
 
     def _splits(self, state: IndexState) -> dict[str, int]:
@@ -211,8 +216,13 @@ def skipped_of(corpus: Corpus) -> dict[str, int]:
 
 def splits_of(ledger: Iterable[LedgerLine]) -> dict[str, int]:
     """Documents by how they were cut, the reasons for which some fell to lines aside; nothing where nobody tells."""
-    counts = Counter("lines" if line.split.startswith("lines:") else line.split for line in ledger if line.split)
+    counts = Counter(_way(line.split) for line in ledger if line.split)
     return dict(sorted(counts.items()))
+
+
+def _way(split: str) -> str:
+    way, _, _ = split.partition(":")
+    return way if way in ("lines", "whole") else split
 
 
 def make_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -52,21 +53,15 @@ def _save_deleted(folder: Path, state: IndexState, alive: Mask) -> dict[str, Any
     rows = np.flatnonzero(~alive).astype(np.int64)
     if len(rows) == 0:
         return None
-    totals = {"documents": len(rows), "segments": 0, "tokens_total": 0, "tokens_seen": 0, "truncated": 0}
-    base = empty = 0
+    totals = Counter({"documents": len(rows), "segments": 0, "tokens_total": 0, "tokens_seen": 0, "truncated": 0})
+    base = 0
     for shard, entry in zip(state.shards(folder), state.shard_entries, strict=True):
         local = rows[(rows >= base) & (rows < base + entry["documents"])] - base
-        coverage = np.asarray(shard.array("coverage"))[local]
         ends = np.asarray(shard.array("segment_ends"))
         starts = np.concatenate([[0], ends[:-1]])
         totals["segments"] += int((ends[local] - starts[local]).sum())
-        totals["tokens_total"] += int(coverage[:, 0].sum())
-        totals["tokens_seen"] += int(coverage[:, 1].sum())
-        totals["truncated"] += int((coverage[:, 1] < coverage[:, 0]).sum())
-        empty += int((coverage[:, 0] == 0).sum())
+        totals.update(shard.counts(local))
         base += int(entry["documents"])
-    if empty:
-        totals["empty"] = empty
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     data = buffer.getvalue()

@@ -5,7 +5,8 @@ Tokens are the encoder's own content tokens; special tokens and prompts are not 
 A document without tokens (an empty text, white space) is a line like any other, with the status ``empty``: it is
 there, by id, and counts as no failure.  Its vector is kept and not searched.  That vector is of special tokens
 alone and the same for all of them: with the embedded model it was nearer to each of twelve queries than 30 to 100 %
-of 400 paragraphs were, so that such documents would crowd results in which they answer nothing.
+of 400 paragraphs were, so that such documents would crowd results in which they answer nothing.  A file of comments
+alone, read by an encoder that leaves comments out, is such a document: nothing of it was to be read.
 """
 
 from __future__ import annotations
@@ -31,15 +32,20 @@ class LedgerLine:
     split: str = ""
     """How the document was cut, from encoders of source code: ``syntax: python``, ``lines: unknown language``, ..."""
 
+    tokens_left_out: int = 0
+    """Tokens that were not read because it was asked to leave them out, such as comments of source code."""
+
     @property
     def truncated(self) -> bool:
-        """Whether some of the document was not read."""
-        return self.tokens_seen < self.tokens_total
+        """Whether some of the document that was to be read was not."""
+        return self.tokens_seen + self.tokens_left_out < self.tokens_total
 
     @property
     def status(self) -> str:
-        """``read`` to the end, ``truncated``, or ``empty``: there was nothing to read."""
-        return "empty" if not self.tokens_total else "truncated" if self.truncated else "read"
+        """``read`` to the end, or all but what was ``left out``; ``truncated``; ``empty``: there was nothing to read."""
+        if not self.tokens_seen and not self.truncated:
+            return "empty"
+        return "truncated" if self.truncated else "left out" if self.tokens_left_out else "read"
 
 
 def read_ledger(shards: Sequence[Shard], alive: Mask | None, policy: str) -> Iterator[LedgerLine]:
@@ -48,9 +54,16 @@ def read_ledger(shards: Sequence[Shard], alive: Mask | None, policy: str) -> Ite
     for shard in shards:
         coverage = np.asarray(shard.array("coverage"))
         segments = np.diff(np.asarray(shard.array("segment_ends")), prepend=0)
+        left = shard.left_out
         for row, (total, seen) in enumerate(coverage):
             if alive is None or alive[base + row]:
                 yield LedgerLine(
-                    shard.id(row), int(total), int(seen), int(segments[row]), policy, shard.note(row) or ""
+                    shard.id(row),
+                    int(total),
+                    int(seen),
+                    int(segments[row]),
+                    policy,
+                    shard.note(row) or "",
+                    0 if left is None else int(left[row]),
                 )
         base += len(coverage)

@@ -120,10 +120,10 @@ class Index:
 
     @cached_property
     def _searched(self) -> Mask | None:
-        """Living documents that have tokens, ``(N,)`` bool; None: all.  See :mod:`unabridged.retrievers.ledger`."""
+        """Living documents that are not empty, ``(N,)`` bool; None: all.  See :mod:`unabridged.retrievers.ledger`."""
         if not any(entry.get("empty") for entry in self.state.shard_entries):
             return self._alive
-        read = np.concatenate([np.asarray(shard.array("coverage"))[:, 0] > 0 for shard in self.shards])
+        read = np.concatenate([~shard.empty for shard in self.shards])
         return read if self._alive is None else read & self._alive
 
     @cached_property

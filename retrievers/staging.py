@@ -174,17 +174,12 @@ class Staging:
             writer.close()
             self._finish(folder)
             shard = Shard(folder)
-            total, seen = shard.array("coverage").T
-            empty = int((total == 0).sum())
             files = describe(folder)
             entry = {
                 "shard": shard_name(files),
                 "documents": self._done[0],
                 "segments": self._done[1],
-                "tokens_total": int(total.sum()),
-                "tokens_seen": int(seen.sum()),
-                "truncated": int((seen < total).sum()),
-                **({"empty": empty} if empty else {}),  # where there is none the entry is that of earlier versions
+                **shard.counts(),
                 "files": files,
             }
         self.journal.add(entry)

@@ -125,6 +125,7 @@ class IndexState:
             "tokens_seen": total("tokens_seen"),
             "truncated": total("truncated"),
             "empty": total("empty"),
+            **{name: count for name in ("left_out", "tokens_left_out") if (count := total(name))},
             "deleted": int(gone["documents"]),
             "vectors": segments * level.has_segments + documents * level.has_documents,
             "index": {
