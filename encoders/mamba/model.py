@@ -98,12 +98,14 @@ class MambaModel:
             tuple(like.new_zeros(scan, dtype=exact) for _ in range(config.layers)),
         )
 
-    def hidden(self, ids: torch.Tensor, offsets: Rows, state: State | None = None) -> tuple[torch.Tensor, State]:
+    def hidden(
+        self, ids: torch.Tensor, offsets: Rows, state: State | None = None, *, scratch: Scratch | None = None
+    ) -> tuple[torch.Tensor, State]:
         """Hidden states ``(T, H)`` behind the last normalisation, and what is to be carried on.
 
         ``ids`` ``(T,)`` int64 on the model's device; sequence b is ``ids[offsets[b]:offsets[b + 1]]``, and goes on from
         ``state`` b if there is one.  An empty sequence keeps its state.  No sequence sees another; a text in blocks
-        gives what it gives in one pass.
+        gives what it gives in one pass.  ``scratch``: room that blocks of one text share, without gradients.
 
         Raises:
             ShapeError: offsets that do not fit, a state for another number of sequences.
@@ -116,7 +118,8 @@ class MambaModel:
         graph = torch.is_grad_enabled()
         # Made before the activations: states that are made among them keep the heap from shrinking, by 25 MB a layer.
         behind = None if graph else self.state(len(before))
-        scratch = Scratch(reused=not graph)
+        if scratch is None or graph:
+            scratch = Scratch(reused=not graph)
         conv, scan = [], []
         x = self._embedded(ids, before)
         for layer in range(self.config.layers):
@@ -229,7 +232,9 @@ class MambaModel:
         self, mixer: str, x: torch.Tensor, tail: torch.Tensor, offsets: Rows, scratch: Scratch
     ) -> tuple[torch.Tensor, torch.Tensor]:
         own = self.parameters
-        room = scratch.take("conv", x, x.shape[1])
+        # Kernels compute in float32: what stands between them is not rounded, and not converted back.
+        kind = torch.float32 if self.path == "numba" else None
+        room = scratch.take("conv", x, x.shape[1], kind)
         return self._operations.conv_silu(
             x, own[f"{mixer}conv1d.weight"][:, 0], own.get(f"{mixer}conv1d.bias"), tail, offsets, room
         )
@@ -243,8 +248,10 @@ class MambaModel:
 
     @staticmethod
     def _multiplied(x: torch.Tensor, weight: torch.Tensor, room: str, scratch: Scratch) -> torch.Tensor:
-        out = scratch.take(room, x, len(weight))
-        return functional.linear(x, weight) if out is None else torch.mm(x, weight.T, out=out)
+        if not scratch.reused:
+            return functional.linear(x, weight)
+        x = x.to(weight.dtype)
+        return torch.mm(x, weight.T, out=scratch.take(room, x, len(weight)))
 
     def _added(self, x: torch.Tensor, y: torch.Tensor, name: str, scratch: Scratch) -> torch.Tensor:
         """``x + linear(y)``; into ``x`` itself, which nobody else has, where no gradient is asked for."""

@@ -66,17 +66,17 @@ def conv_silu(
     offsets: Rows,
     out: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As :func:`unabridged.encoders.mamba.ops_torch.conv_silu`."""
+    """As :func:`unabridged.encoders.mamba.ops_torch.conv_silu`; into a float32 ``out`` without rounding to x's type."""
     own = x.new_zeros(x.shape[1]) if bias is None else bias
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, weight, own, tail)):
         from unabridged.encoders.mamba.ops_backward import Conv
 
         made: Made = Conv.apply(x, weight, own, tail, offsets)  # type: ignore[no-untyped-call]
         return made
-    out = room(x, out)
+    exact = room(x, out)
     weights = (array(weight.T), array(own))
-    split(kernels.conv, len(x), offsets, weights, (matrix(x), matrix(out)), array(tail))
-    return out.to(x.dtype), ops_torch.tails(x, tail, offsets)
+    split(kernels.conv, len(x), offsets, weights, (matrix(x), matrix(exact)), array(tail))
+    return exact if exact is out else exact.to(x.dtype), ops_torch.tails(x, tail, offsets)
 
 
 def rms_norm(

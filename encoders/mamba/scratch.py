@@ -1,4 +1,4 @@
-"""Memory for what a layer makes between its matmuls: once per pass, and not once per layer.
+"""Memory for what a layer makes between its matmuls: once for a text in blocks, and not once per layer and block.
 
 Without it a pass allocates and frees seven tensors per layer, among states that stay; the heap tears, and the peak of a
 long text in blocks grows with the number of blocks.
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Scratch:
-    """Tensors by name; one name has one shape in every layer."""
+    """Tensors by name; one name has one width in every layer.  For one thread."""
 
     reused: bool
     """Not in training, which remembers what every layer made."""
     _made: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def take(self, name: str, like: torch.Tensor, columns: int) -> torch.Tensor | None:
-        """``(rows of like, columns)`` in its type and on its device, holding anything; None if nothing is reused."""
+    def take(self, name: str, like: torch.Tensor, columns: int, kind: torch.dtype | None = None) -> torch.Tensor | None:
+        """``(rows of like, columns)`` of its type or of ``kind``, holding anything; None if nothing is reused."""
         if not self.reused:
             return None
-        if name not in self._made:
-            self._made[name] = like.new_empty(len(like), columns)
-        return self._made[name]
+        made = self._made.get(name)
+        if made is None or len(made) < len(like) or made.shape[1] != columns:
+            made = self._made[name] = like.new_empty(len(like), columns, dtype=kind or like.dtype)
+        return made[: len(like)]

@@ -14,7 +14,7 @@ Letters::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from unabridged.contracts import Rows
 from unabridged.encoders._tokens import Ids
+from unabridged.encoders.mamba.scratch import Scratch
 from unabridged.encoders.mamba.streams import Piece, Reader, Schedule, Stream
 from unabridged.errors import OutOfMemory, ShapeError
 
@@ -48,6 +49,7 @@ class Streaming:
     pooling: str
     block: int
     """Tokens of a block, at most."""
+    scratch: Scratch = field(default_factory=lambda: Scratch(reused=True))
 
     def run(self, streams: Sequence[Stream], out: NDArray[np.float64], *, segments: bool) -> None:
         """Fills the rows of ``streams`` in ``out`` ``(N, H)``.
@@ -78,6 +80,7 @@ class Streaming:
                         f"blocks of {self.block} tokens. Use a lower precision or another device."
                     ) from error
                 self.block = max(SMALLEST_BLOCK, self.block // 2)
+                self.scratch = Scratch(reused=True)  # its room is for the block that did not fit
                 schedule.block, schedule.most = self.block, max(1, schedule.most // 2)
                 continue
             for piece in pieces:
@@ -126,7 +129,8 @@ class Streaming:
         from unabridged.encoders.mamba.finite import NonFinite
 
         try:
-            return self.model.hidden(torch.from_numpy(ids.astype(np.int64)).to(self.device), offsets, state)
+            own = torch.from_numpy(ids.astype(np.int64)).to(self.device)
+            return self.model.hidden(own, offsets, state, scratch=self.scratch)
         except NonFinite as error:
             reader = pieces[error.sequence].reader
             raise _not_finite(reader, reader.group) from error

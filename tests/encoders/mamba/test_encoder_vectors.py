@@ -175,11 +175,11 @@ def limited(encoder, tokens):
     real = placed.model.hidden
     blocks = []
 
-    def hidden(ids, offsets, state=None):
+    def hidden(ids, offsets, state=None, *, scratch=None):
         if len(ids) > tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
         blocks.append(len(ids))
-        return real(ids, offsets, state)
+        return real(ids, offsets, state, scratch=scratch)
 
     placed.model.hidden = hidden
     return blocks
