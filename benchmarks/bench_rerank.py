@@ -153,7 +153,7 @@ def one_prompt_or_windows(path: Path) -> Iterator[list[dict[str, Any]]]:
         planned = estimated(ranker, again.requests([listed]))
         started = time.process_time()
         [found] = again.run([listed])
-        spent_cpu = time.process_time() - started
+        cpu = time.process_time() - started
         if found.ranking is None or sorted(found.order) != sorted(names[1:]):
             raise SystemExit(f"{strategy} gave no permutation: {found.failure}")
         spent = found.ranking.spent
@@ -162,7 +162,7 @@ def one_prompt_or_windows(path: Path) -> Iterator[list[dict[str, Any]]]:
                 "strategy": strategy, "candidates": len(found.ranked), "planned_calls": planned["calls"],
                 "planned_prompt_tokens": planned["prompt_tokens"], "calls": spent.calls,
                 "prompt_tokens": spent.usage.prompt, "answer_tokens": spent.usage.completion,
-                "seconds": found.seconds, "status": found.status.value,
+                "seconds": found.seconds, "cpu_seconds": cpu, "status": found.status.value,
                 "all_shown": all(one.shown == one.total and one.prompts for one in found.ranking.exposures),
             }
         )  # fmt: skip
