@@ -22,7 +22,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from machine import machine, write_results
 from unabridged.encoders.mamba.config import MambaConfig
 from unabridged.encoders.mamba.model import MambaModel, initial
 from unabridged.encoders.mamba.path import scan_path
+from unabridged.encoders.mamba.scratch import Scratch
 
 VOCABULARY = 1_000
 ONCE = 2_048
@@ -48,11 +49,18 @@ TRAINED = MambaConfig(2, 384, 6, 8_000, 768, 64, heads=12, head_dim=64)
 MIB = 1 << 20
 
 
+def blocks(model: MambaModel, ids: torch.Tensor, block: int) -> Iterator[torch.Tensor]:
+    """Hidden states of one text, block by block, with the state carried on."""
+    state, scratch = None, Scratch(reused=True)
+    for part in ids.split(block):
+        hidden, state = model.hidden(part, np.array([0, len(part)]), state, scratch=scratch)
+        yield hidden
+
+
 def ours(model: MambaModel, block: int) -> Callable[[torch.Tensor], None]:
     def run(ids: torch.Tensor) -> None:
-        state = None
-        for part in ids.split(block):
-            _, state = model.hidden(part, np.array([0, len(part)]), state)
+        for _ in blocks(model, ids, block):
+            pass
 
     return run
 
@@ -72,14 +80,17 @@ def theirs(config: MambaConfig, own: dict[str, torch.Tensor]) -> torch.nn.Module
     return model.eval()
 
 
-def bert(limit: int) -> torch.nn.Module:
-    config = transformers.BertConfig(vocab_size=VOCABULARY, max_position_embeddings=limit)
+def bert(limit: int, width: int = 768, layers: int = 12) -> torch.nn.Module:
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=limit, hidden_size=width, intermediate_size=4 * width,
+        num_hidden_layers=layers, num_attention_heads=width // 64,
+    )  # fmt: skip
     return transformers.BertModel(config, add_pooling_layer=False).eval()
 
 
-def batched(model: torch.nn.Module) -> Callable[[torch.Tensor], None]:
-    def run(ids: torch.Tensor) -> None:
-        model(ids[None])
+def batched(model: torch.nn.Module) -> Callable[[torch.Tensor], object]:
+    def run(ids: torch.Tensor) -> object:
+        return model(ids[None])
 
     return run
 
@@ -95,13 +106,18 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 
 def limit(config: MambaConfig, tokens: int, repeats: int) -> float:
     """Seconds of all matmuls of all layers, each measured with its own shape over ``tokens`` rows."""
+    return config.layers * sum(seconds(matmul, repeats + 2) for matmul in matmuls(config, tokens))
+
+
+def matmuls(
+    config: MambaConfig, tokens: int, device: str | torch.device = "cpu", kind: torch.dtype = torch.float32
+) -> Iterator[Callable[[], object]]:
+    """Each matmul of one layer, with its own shape over ``tokens`` rows."""
     names = ("in_proj", "x_proj", "dt_proj", "out_proj")
     shapes = [config.shapes().get(f"layers.0.mixer.{name}.weight") for name in names]
-    total = 0.0
-    for shape in filter(None, shapes):
-        x, weight = torch.randn(tokens, shape[1]), torch.randn(shape)
-        total += seconds(lambda x=x, weight=weight: torch.nn.functional.linear(x, weight), repeats + 2)
-    return total * config.layers
+    for rows, columns in filter(None, shapes):
+        x = torch.randn(tokens, columns, device=device, dtype=kind)
+        yield partial(torch.nn.functional.linear, x, torch.randn(rows, columns, device=device, dtype=kind))
 
 
 def resident() -> int:
