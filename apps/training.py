@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from unabridged.training.loop import Schedule
     from unabridged.training.made import FolderTask, Report
 
-train = typer.Typer(help="Train encoders and rankers; what is interrupted continues by the same command.", no_args_is_help=True)
+train = typer.Typer(
+    help="Train encoders and rankers; what is interrupted continues by the same command.", no_args_is_help=True
+)
 
 Out = Annotated[Path, typer.Option("--out", help="The model folder to make; it must not be there.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="Times that every text is seen.")]
