@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from unabridged.apps.output import Output, emit, say
+from unabridged.apps.output import Output, emit, one_line, say
 from unabridged.manifest import NAME
 from unabridged.retrievers.failures import read_failures
 from unabridged.retrievers.opened import Index
@@ -57,7 +57,7 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
             counts = f"{line.tokens_total}\t{line.tokens_seen}\t{line.segments}"
             split = f"\t{line.split}" if noted else ""
             left = f"\t{line.tokens_left_out}" if left_out else ""
-            say(f"{line.doc_id}\t{counts}\t{line.policy}\t{line.status}{split}{left}")
+            say(f"{one_line(line.doc_id)}\t{counts}\t{line.policy}\t{line.status}{split}{left}")
 
 
 def load_checksum(folder: Path) -> str:

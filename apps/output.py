@@ -39,6 +39,11 @@ def say(text: str = "") -> None:
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
+def one_line(name: str) -> str:
+    """``name`` for people: what cannot be printed is escaped, as line ends and tabs, which names of files may have."""
+    return name if name.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in name)
+
+
 def complain(text: str) -> None:
     """Prints one line on stderr."""
     sys.stderr.write(text + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 from unabridged.apps import evidence
 from unabridged.apps.code_lines import is_code, line_range, numbered
 from unabridged.apps.loading import load_for
-from unabridged.apps.output import Output, emit, say
+from unabridged.apps.output import Output, emit, one_line, say
 from unabridged.apps.rerank_hits import RerankedHits
 from unabridged.apps.search_reranking import Again, end, in_json, told
 from unabridged.contracts import Hit
@@ -169,13 +169,15 @@ def describe(result: SearchResult, index: Index, *, lines: bool | None = None) -
         if by_lines(hit, lines):
             source = index.source(hit.doc_id)
             first, last = line_range(source, hit.span)
-            shown.append(f"{hit.rank:>3}. {hit.doc_id}:{first}-{last}  {hit.score:.4f}")
+            shown.append(f"{hit.rank:>3}. {one_line(hit.doc_id)}:{first}-{last}  {hit.score:.4f}")
             shown.append(numbered(hit.doc_id, source, hit.span))
             if result.mode is not Mode.BM25 and (weights := evidence.described(index, hit.doc_id)):
                 shown.append(weights)
             continue
         text = " ".join(hit.span.text.split())
         text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " ..."
-        shown.append(f"{hit.rank:>3}. {hit.doc_id}  {hit.score:.4f}  characters {hit.span.start:,}-{hit.span.end:,}")
+        shown.append(
+            f"{hit.rank:>3}. {one_line(hit.doc_id)}  {hit.score:.4f}  characters {hit.span.start:,}-{hit.span.end:,}"
+        )
         shown.append(f"     {text}")
     return "\n".join(shown if len(result) else [*shown, "     nothing found"])

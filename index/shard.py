@@ -281,7 +281,7 @@ class Shard:
         return nothing
 
     def counts(self, rows: Rows | None = None) -> dict[str, int]:
-        """Tokens and documents of the ledger, of all documents or ``rows``; what few indexes have only if it is not 0."""
+        """Tokens and documents of the ledger, of all or ``rows``; what few indexes have stands here if it is not 0."""
         every = slice(None) if rows is None else rows
         total, seen = np.asarray(self.array("coverage"))[every].T
         left = self.left_out

@@ -42,7 +42,7 @@ class LedgerLine:
 
     @property
     def status(self) -> str:
-        """``read`` to the end, or all but what was ``left out``; ``truncated``; ``empty``: there was nothing to read."""
+        """``read`` to the end, or but for what was ``left out``; ``truncated``; ``empty``: nothing was to be read."""
         if not self.tokens_seen and not self.truncated:
             return "empty"
         return "truncated" if self.truncated else "left out" if self.tokens_left_out else "read"

@@ -57,7 +57,7 @@ def not_by_hand(path: Path, text: str) -> tuple[str, str] | None:
             return "generated", f"line {number} says that a program wrote it: {line.strip()[:100]!r}"
     if text:
         # The line in which the average character stands: a table with one long line is none.
-        average = sum(len(line) ** 2 for line in text.split("\n")) / len(text)
+        average = sum(len(line) ** 2 for line in text.replace("\r", "\n").split("\n")) / len(text)
         if average > LONG_LINE:
             return "minified", f"its characters stand in lines of {average:.0f} characters on average"
     return None

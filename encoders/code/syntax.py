@@ -11,6 +11,7 @@ Letters::
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -33,6 +34,7 @@ that a slow machine cuts where a fast one does."""
 MAX_NODES = 1_000_000
 """Nodes that are looked at; ordinary code of :data:`MAX_BYTES` has a fifth of it."""
 _PIECE = 1 << 16
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
 
 ELEMENT = LINE + 1
 """Rank of a line that begins an argument, an entry of a list, a clause."""
@@ -79,6 +81,9 @@ def parse(text: str, language: Language, start: int = 0, *, remarked: bool = Fal
     """
     characters = Characters.of(text, start)
     data = characters.data
+    if remarked:
+        # Grammars end a comment at a line feed alone: where lines end with a carriage return it would never end.
+        data = _LONE_RETURN.sub(b"\n", data)
     if len(data) > MAX_BYTES:
         raise TooLong.by_size(len(data))
     function = NO_TAGS if language.name == "php" and b"<?" not in data else None
