@@ -56,7 +56,7 @@ def check(text, offsets, found, capacity):
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_language_is_rebuilt_from_its_blocks(name, how, tokenise):
     text = SOURCES[name]
-    for source in (text, f"src/a.{name} {text}", text.replace("\n", "\r\n"), text + text):
+    for source in (text, f"src/a.{name} {text}".replace("\n", "\r\n")):
         offsets = tokenise(source)
         for capacity in (1, 7, 40, 100):
             check(source, offsets, CodeSplitter(how).divide(source, offsets, capacity), capacity)
