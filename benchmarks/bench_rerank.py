@@ -100,6 +100,7 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
                     "tokens": (used["usage"]["prompt"] + used["usage"]["completion"]) / len(asked),
                     "seconds": sum(seconds) / len(seconds) if seconds else None,
                     "timed_queries": len(seconds),
+                    "unchanged": sum(one.order == tuple(name for name, _ in one.listed.hits) for one in applied.found),
                     "statuses": used["statuses"],
                     "shown": told["shown"],
                     "difference": {
@@ -182,10 +183,12 @@ def page(body: dict[str, Any]) -> str:
         lines += [
             f"{held['set']}: {held['queries']} queries chosen by hash, {held['depth']} candidates each, at most "
             f"{held['passage_tokens']} tokens of a candidate in a prompt (its best segments). Intervals are 95 %; the "
-            "difference is to the first stage, with the p of a paired randomisation test.",
+            "difference is to the first stage, with the p of a paired randomisation test, not corrected for the number "
+            "of rankers. A ranker that leaves every order unchanged has the scores of its first stage and no merit of "
+            "its own.",
             "",
-            f"| system | nDCG@10 | interval | difference | p | {reach} | calls | tokens | CPU s per query |",
-            "| --- | --: | --- | --- | --: | --: | --: | --: | --: |",
+            f"| system | nDCG@10 | interval | difference | p | {reach} | calls | tokens | CPU s per query | unchanged |",
+            "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: |",
         ]
         for row in held["rows"]:
             value, gain = row["nDCG@10"], row.get("difference")
@@ -195,12 +198,13 @@ def page(body: dict[str, Any]) -> str:
             between = f"[{value['low']:.3f}, {value['high']:.3f}]"
             lines.append(
                 f"| {row['system']} | {value['value']:.3f} | {between} | {change} | {p} | {row[reach]['value']:.3f} "
-                f"| {row['calls']:.1f} | {row['tokens']:,.0f} | {took} |"
+                f"| {row['calls']:.1f} | {row['tokens']:,.0f} | {took} | {row.get('unchanged', '')} |"
             )
         lines.append("")
     if rows := body.get("short"):
         lines += [
-            f"One list of {rows[0]['candidates']} short texts, each shown whole, in one run:",
+            f"One list of {rows[0]['candidates']} short texts, each shown whole, in one run; the clock ran while other work "
+            "had the cores, the CPU seconds are the ranking's own:",
             "",
             "| strategy | calls planned | calls | prompt tokens | answer tokens | seconds | CPU seconds | status |",
             "| --- | --: | --: | --: | --: | --: | --: | --- |",
@@ -229,7 +233,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     body: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    body |= {"machine": machine(), "command": "python benchmarks/bench_rerank.py --set SET --short QUERIES --cache DIR"}
+    body |= {"machine": machine(), "command": command(arguments)}
     if arguments.short is not None:
         for rows in one_prompt_or_windows(arguments.short):
             body["short"] = rows
@@ -240,6 +244,13 @@ def main() -> None:
         index, _, _ = Pipeline().indexed(whole.corpus, ub.load_encoder(), folder)
         for known in compared(arguments, whole, index):
             write(arguments.out, body | {"compared": known})
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The line that gives the same tables, with what decides them."""
+    sizes = f"--queries {arguments.queries} --depth {arguments.depth} --passage-tokens {arguments.passage_tokens}"
+    files = "--set SET --short QUERIES --cache DIR"
+    return f"python benchmarks/bench_rerank.py {files} {sizes} --upon {' '.join(arguments.upon)}"
 
 
 def write(path: Path, body: dict[str, Any]) -> None:
