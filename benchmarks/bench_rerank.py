@@ -187,7 +187,7 @@ def page(body: dict[str, Any]) -> str:
             "of rankers. A ranker that leaves every order unchanged has the scores of its first stage and no merit of "
             "its own.",
             "",
-            f"| system | nDCG@10 | interval | difference | p | {reach} | calls | tokens | CPU s per query | unchanged |",
+            f"| system | nDCG@10 | interval | difference | p | {reach} | calls | tokens | CPU s / query | unchanged |",
             "| --- | --: | --- | --- | --: | --: | --: | --: | --: | --: |",
         ]
         for row in held["rows"]:
@@ -203,8 +203,8 @@ def page(body: dict[str, Any]) -> str:
         lines.append("")
     if rows := body.get("short"):
         lines += [
-            f"One list of {rows[0]['candidates']} short texts, each shown whole, in one run; the clock ran while other work "
-            "had the cores, the CPU seconds are the ranking's own:",
+            f"One list of {rows[0]['candidates']} short texts, each shown whole, in one run; the clock ran while other "
+            "work had the cores, the CPU seconds are the ranking's own:",
             "",
             "| strategy | calls planned | calls | prompt tokens | answer tokens | seconds | CPU seconds | status |",
             "| --- | --: | --: | --: | --: | --: | --: | --- |",
