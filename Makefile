@@ -30,8 +30,9 @@ $(VENV)/ready: setup.cfg pyproject.toml requirements/constraints.txt requirement
 demo: setup
 	$(BIN)/python examples/demo.py
 
+# One thread a process: two processes of two threads each would wait for one another on two cores.
 test: setup
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-all: setup
 	$(BIN)/python -m pytest -q -m "not gpu and not network"
