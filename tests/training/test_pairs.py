@@ -72,6 +72,9 @@ def test_loco_pairs_are_the_answers_of_one_task(tmp_path):
     assert read(queries, documents=corpus, dataset="y") == [("two", ("passage b",), ())]
 
 
+CUT_SHORT = gzip.compress(b'{"query": "a", "positive": "b"}\n' * 9, mtime=0)[:-9]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -90,7 +93,7 @@ def test_loco_pairs_are_the_answers_of_one_task(tmp_path):
         ("x.tsv", "a\t\tc\n", r"x\.tsv:1: column must be a text and not empty"),
         ("x.tsv", "121352\t1618\t34\n", r"x\.tsv:1: expected texts separated by tabs, found three numbers.*ids"),
         ("x.tsv", b"a\t\xff\n", r"x\.tsv:1: expected UTF-8, found byte 2"),
-        ("x.jsonl.gz", gzip.compress(b'{"query": "a", "positive": "b"}\n' * 9, mtime=0)[:-9], r"x\.jsonl\.gz ends in the mid"),
+        ("x.jsonl.gz", CUT_SHORT, r"x\.jsonl\.gz ends in the mid"),
         ("x.txt", "a", r"x\.txt is no training data: expected a \.jsonl or \.tsv"),
     ],
 )
