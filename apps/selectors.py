@@ -1,0 +1,167 @@
+"""Selectors by name: ``bm25``, ``hybrid``, ``cross:MODEL``, ``bm25>xl3m`` and whatever else stands in :data:`KINDS`.
+
+::
+
+    bm25                    by the question's words
+    vectors:hashing:64      by an encoder; what follows the first colon is its name or folder
+    hybrid                  both, by ranks
+    cross:path/to/folder    a cross-encoder
+    attention               a language model, the embedded one where no other is named
+    bm25>xl3m               the best 32 by words, scored by the second
+    bm25>64>xl3m            the best 64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from unabridged.contracts import Encoder
+from unabridged.errors import UsageError
+from unabridged.rankers.lm.contracts import LanguageModel
+from unabridged.rankers.select.contracts import Selector
+
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectorOptions:
+    """How what a name stands for is loaded; an option that would change nothing is refused."""
+
+    encoder: Encoder | None = None
+    """A loaded one, in place of that by name."""
+    language: LanguageModel | None = None
+    """A loaded one, in place of that by name."""
+    depth: int | None = None
+    """Passages that go from one stage to the next; None: 32."""
+    device: str | None = None
+    precision: str | None = None
+    context: int | None = None
+    """Most tokens that a language model reads; None: its own."""
+    network: bool = False
+    """Allows a model to be downloaded by its hub id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One word that a name may begin with."""
+
+    build: Callable[[str, SelectorOptions], Selector]
+    """What follows the colon ("" for nothing), and the options, to the selector."""
+    takes: frozenset[str]
+    """The options that change something."""
+    about: str
+
+
+def load_selector(name: str, options: SelectorOptions | None = None, **more: object) -> Selector:
+    """The selector that ``name`` stands for; ``more`` are fields of :class:`SelectorOptions`.
+
+    Raises:
+        UsageError: a name that none of :data:`KINDS` begins, an option that has no effect, a model that is needed and
+            not named.
+        MissingFile, MissingExtra: there is no such model, or a package is not installed.
+    """
+    given = options or SelectorOptions(**more)  # type: ignore[arg-type]
+    if options is not None and more:
+        raise UsageError(f"Give options or {', '.join(sorted(more))}, not both.")
+    stages = _stages(name)
+    _check(name, [stage for _, stage in stages], given)
+    (_, first), *rest = stages
+    found = _built(first, given)
+    for depth, stage in rest:
+        found = _cascade(found, _built(stage, given), given.depth if depth is None else depth)
+    return found
+
+
+def _stages(name: str) -> list[tuple[int | None, str]]:
+    """The selectors of a name in their order, each with the number that stands before it."""
+    stages: list[tuple[int | None, str]] = []
+    depth: int | None = None
+    for part in (one.strip() for one in name.split(">")):
+        if part.isdecimal() and depth is None and stages:
+            depth = int(part)
+        elif part.isdecimal():
+            raise UsageError(f"{name!r}: a number stands between two selectors, as in bm25>64>xl3m.")
+        else:
+            stages.append((depth, part))
+            depth = None
+    if depth is not None:
+        raise UsageError(f"{name!r}: a number stands between two selectors, as in bm25>64>xl3m.")
+    return stages
+
+
+def _check(name: str, stages: list[str], given: SelectorOptions) -> None:
+    """:class:`UsageError` for an unknown name, which lists those that there are, and for an option without effect."""
+    known = {"depth"} if len(stages) > 1 else set()
+    for stage in stages:
+        kind = stage.partition(":")[0]
+        if kind not in KINDS:
+            listed = "; ".join(f"{word} ({one.about})" for word, one in KINDS.items())
+            raise UsageError(f"{name!r} names no selector: {kind!r} is none of {listed}. Join stages by '>'.")
+        known |= KINDS[kind].takes
+    default = SelectorOptions()
+    for one in fields(SelectorOptions):
+        if getattr(given, one.name) != getattr(default, one.name) and one.name not in known:
+            raise UsageError(f"{name} has no {one.name}; it has {', '.join(sorted(known)) or 'no options'}.")
+
+
+def _built(stage: str, given: SelectorOptions) -> Selector:
+    kind, _, rest = stage.partition(":")
+    return KINDS[kind].build(rest, given)
+
+
+def _cascade(first: Selector, second: Selector, depth: int | None) -> Selector:
+    from unabridged.rankers.select.cascade import DEPTH, CascadeSelector
+
+    return CascadeSelector(first, second, depth=DEPTH if depth is None else depth)
+
+
+def _bm25(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.index.lexical.variants import Formula
+    from unabridged.rankers.select.words import FORMULA, WordSelector
+
+    return WordSelector(formula=Formula(rest, FORMULA.k1, FORMULA.b) if rest else FORMULA)
+
+
+def _vectors(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.select.vectors import VectorSelector
+
+    if given.encoder is not None:
+        if rest:
+            raise UsageError(f"An encoder is given, and {rest!r} is named besides. Do one of the two.")
+        return VectorSelector(given.encoder)
+    from unabridged.encoders.load import load_encoder
+
+    precision = {} if given.precision is None else {"precision": given.precision}
+    return VectorSelector(load_encoder(rest or None, device=given.device, network=given.network, **precision))
+
+
+def _hybrid(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.select.fused import FusedSelector
+
+    return FusedSelector([_bm25("", given), _vectors(rest, given)])
+
+
+def _cross(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.cross import CrossRanker
+    from unabridged.rankers.select.ranked import RankerSelector, cross_cost
+
+    if not rest:
+        raise UsageError("cross names no model. Name the folder of a cross-encoder, as in cross:path/to/folder.")
+    ranker = CrossRanker.load(rest, device=given.device)
+    return RankerSelector(ranker, cross_cost(ranker), at_once=CROSS_AT_ONCE)
+
+
+CROSS_AT_ONCE = 128
+"""Passages that a cross-encoder scores between two looks at whether it should stop."""
+_ENCODER = frozenset({"encoder", "device", "precision", "network"})
+_LANGUAGE = frozenset({"language", "device", "precision", "context", "network"})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        "bm25": Kind(_bm25, frozenset(), "words; bm25:VARIANT"),
+        "vectors": Kind(_vectors, _ENCODER, "an encoder; vectors:ENCODER"),
+        "hybrid": Kind(_hybrid, _ENCODER, "words and vectors; hybrid:ENCODER"),
+        "cross": Kind(_cross, frozenset({"device"}), "a cross-encoder; cross:MODEL"),
+    }
+)
