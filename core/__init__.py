@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from unabridged.corpora import read_corpus, read_queries
     from unabridged.encoders.load import load_encoder
     from unabridged.errors import UnabridgedError
+    from unabridged.rankers.context.assemble import assemble
+    from unabridged.rankers.context.contracts import ContextPack
     from unabridged.retrievers.api import build_index, open_index
 
 _HOMES = {
+    "ContextPack": "rankers.context.contracts",
     "Document": "contracts",
     "Encoded": "contracts",
     "Encoder": "contracts",
@@ -29,6 +32,7 @@ _HOMES = {
     "RankerOptions": "apps.rankers",
     "Span": "contracts",
     "UnabridgedError": "errors",
+    "assemble": "rankers.context.assemble",
     "build_index": "retrievers.api",
     "load_encoder": "encoders.load",
     "load_ranker": "apps.rankers",
@@ -40,6 +44,7 @@ _HOMES = {
 """Public name -> the module that defines it."""
 
 __all__ = [
+    "ContextPack",
     "Document",
     "Encoded",
     "Encoder",
@@ -51,6 +56,7 @@ __all__ = [
     "RankerOptions",
     "Span",
     "UnabridgedError",
+    "assemble",
     "build_index",
     "load_encoder",
     "load_ranker",

@@ -4,6 +4,7 @@
 
     UnabridgedError                      exit code
     +-- UsageError (ValueError)              2   an option or argument does not fit
+    |   +-- BudgetTooSmall                       not one span fits the tokens allowed; says how many are needed
     +-- MissingExtra (ImportError)           3   an optional package is absent; says the pip command
     +-- MissingFile (FileNotFoundError)      3   a path that was named does not exist
     +-- ResourceError (OSError)              4   memory, disk, or a lock that somebody else holds
@@ -16,6 +17,7 @@
     |   +-- ShapeError                           wrong shape, dtype, NaN or infinity in vectors
     |   +-- ManifestMismatch                     corrupt, foreign or truncated index folder
     |   +-- PassportMismatch                     another encoder than the index was built with
+    |   +-- SourceChanged                        a source text is not the one that was indexed
     |   +-- Overflow                             a text is longer than the window and the policy is "error"
     |   +-- EmptyIndex
     +-- RuntimeFailure (RuntimeError)        6   a backend failed
@@ -51,6 +53,14 @@ class UsageError(UnabridgedError, ValueError):
     """An option or argument that cannot be what was meant."""
 
     exit_code = 2
+
+
+class BudgetTooSmall(UsageError):
+    """Not one span fits; ``smallest`` is the smallest budget, in tokens, with which one would."""
+
+    def __init__(self, message: str, *, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
 
 
 class MissingExtra(UnabridgedError, ImportError):
@@ -107,6 +117,10 @@ class ManifestMismatch(ValidationError):
 
 class PassportMismatch(ValidationError):
     """The encoder at hand is not the one the index was built with."""
+
+
+class SourceChanged(ValidationError):
+    """A source text is not the one that was indexed, so that spans of it say nothing."""
 
 
 class Overflow(ValidationError):

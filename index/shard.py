@@ -258,6 +258,10 @@ class Shard:
         """The whole source text of document ``row``."""
         return self._item("sources", row).decode("utf-8")
 
+    def key(self, row: int) -> bytes:
+        """The identity of that text when it was written, see :func:`content_key`."""
+        return self.array("keys")[row].tobytes()
+
     def metadata(self, row: int) -> bytes:
         """The JSON object of document ``row``."""
         return self._item("metadata", row)
@@ -304,7 +308,7 @@ class Shard:
 
     def record(self, row: int) -> Record:
         """Everything but the vectors of document ``row``."""
-        return Record(self.id(row), self.source(row), self.metadata(row), self.array("keys")[row].tobytes())
+        return Record(self.id(row), self.source(row), self.metadata(row), self.key(row))
 
     def segment_range(self, row: int) -> tuple[int, int]:
         """The rows ``[start, stop)`` of the segments of document ``row``."""

@@ -301,7 +301,7 @@ class Index:
         hits = tuple(self._hits(query, vector, final, rankings, asked.mode, asked.level))
         _lap(timings, "finish_ms", clock)
         timings["total_ms"] = round(sum(timings.values()), 3)
-        return SearchResult(query, asked.mode, hits, timings)
+        return SearchResult(query, asked.mode, hits, timings, self)
 
     def _hits(
         self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level
@@ -357,12 +357,33 @@ class Index:
         shard, local = self.place(doc_id)
         return shard.source(local)
 
-    def place(self, doc_id: str) -> tuple[Shard, int]:
-        """The shard that holds a document, and its row there.
+    def recorded_key(self, doc_id: str) -> bytes:
+        """What was recorded of a document's source when it was indexed: 16 bytes of blake3 over its UTF-8.
 
         Raises:
             UsageError: the index has no living document with this id.
         """
+        shard, local = self.place(doc_id)
+        return shard.key(local)
+
+    def spans(self, doc_id: str) -> list[tuple[int, int]]:
+        """The characters ``[start, end)`` of each segment of a document, as they stand.
+
+        Raises:
+            UsageError: the index has no living document with this id.
+        """
+        shard, local = self.place(doc_id)
+        first, last = shard.segment_range(local)
+        return [(int(start), int(end)) for start, end in shard.array("spans")[first:last, :2]]
+
+    def place(self, doc_id: str) -> tuple[Shard, int]:
+        """The shard that holds a document, and its row there.
+
+        Raises:
+            UsageError: the index has no living document with this id, or was closed.
+        """
+        if self._closed:
+            raise UsageError(f"the index {self.folder} was closed; open it again with open_index")
         rows = self._known.find_ids(doc_id)
         if not rows:
             raise UsageError(f"The index {self.folder} has no document with id {doc_id!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -36,12 +36,16 @@ class RankedList:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits for one query; iterates best first.  ``timings`` are milliseconds."""
+    """The hits for one query; iterates best first.  ``timings`` are milliseconds.
+
+    ``sources`` is the index that was searched, from which the texts of the hits can be read again.
+    """
 
     query: str
     mode: Mode
     hits: tuple[Hit, ...]
     timings: Mapping[str, float]
+    sources: Any = field(default=None, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)

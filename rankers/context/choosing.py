@@ -1,0 +1,182 @@
+"""Offers taken best first while the text of all that is taken fits the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from unabridged.errors import BudgetTooSmall
+from unabridged.rankers.context.contracts import BUDGET, DUPLICATE, EMPTY, NEAR_DUPLICATE
+from unabridged.rankers.context.counting import TokenCounter
+from unabridged.rankers.context.layout import SEPARATOR, Block, Kept, Layout
+from unabridged.rankers.context.offered import Offer
+from unabridged.rankers.context.same import Duplicates, Seen
+from unabridged.rankers.context.sources import Reader
+from unabridged.rankers.context.spans import sentence_ends, with_margin, with_neighbours
+from unabridged.rankers.contracts import Characters
+
+SLACK = 8
+"""Tokens of a span by which the sum of its parts may differ from the whole text; within it the whole is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is taken of an offer."""
+
+    budget: int
+    neighbours: int = 0
+    margin: int = 0
+    trim: bool = False
+    duplicates: Duplicates = Duplicates.EXACT
+    similarity: float = 0.8
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Which offers are in the pack, the best first, and why the others are not."""
+
+    kept: list[Kept] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    """By the offer's place in the list of hits."""
+    same: dict[int, int] = field(default_factory=dict)
+    """Of duplicates: the hit that has their text."""
+    cut: bool = False
+    """Whether one was cut at a sentence: the budget is used up then but for crumbs."""
+
+
+class Chooser:
+    """Counts what a choice would give, and chooses."""
+
+    def __init__(self, layout: Layout, reader: Reader, count: TokenCounter, wanted: Wanted) -> None:
+        self._layout, self._reader, self._count, self._wanted = layout, reader, count, wanted
+        self._known: dict[tuple[str, int, int, int], int] = {}
+        self._fixed: int | None = None
+
+    def choose(self, ranked: Sequence[tuple[Offer, Characters]]) -> Chosen:
+        """The choice of ``ranked`` offers with their spans, the best first.
+
+        :class:`BudgetTooSmall` where there is something to read and not one span fits.
+        """
+        empty = self.tokens([])
+        if empty > self._wanted.budget:
+            smallest = self._smallest(ranked) or empty
+            raise BudgetTooSmall(
+                f"The question alone has {empty:,} tokens by {self._count.label}, the budget is "
+                f"{self._wanted.budget:,}. It fits with {smallest:,}; or leave the question out of the text.",
+                smallest=smallest,
+            )
+        # Parts are counted once each, the whole only where that decides; if that should miss, whole texts decide all.
+        chosen = self._greedy(ranked, exact=False)
+        missed = BUDGET in chosen.reasons.values() and not chosen.kept
+        if missed or self.tokens(chosen.kept) > self._wanted.budget:
+            chosen = self._greedy(ranked, exact=True)
+        if BUDGET in chosen.reasons.values() and not chosen.kept:
+            smallest = self._smallest(ranked)
+            raise BudgetTooSmall(
+                f"No span of the {len(ranked):,} fits a budget of {self._wanted.budget:,} tokens by "
+                f"{self._count.label}. With {smallest:,} one would"
+                + ("." if self._wanted.trim else "; or cut spans at sentences with trim=True (--trim)."),
+                smallest=smallest,
+            )
+        return chosen
+
+    def tokens(self, kept: Sequence[Kept]) -> int:
+        """Tokens of the whole text that ``kept`` would give."""
+        return self._count(self._layout.text(self._layout.blocks(kept))[0])
+
+    def _greedy(self, ranked: Sequence[tuple[Offer, Characters]], *, exact: bool) -> Chosen:
+        chosen, seen = Chosen(), Seen(self._wanted.duplicates, self._wanted.similarity)
+        for offer, own in ranked:
+            text = self._reader.text(offer.doc_id).text[own[0] : own[1]]
+            if not text.strip():
+                chosen.reasons[offer.hit] = EMPTY
+                continue
+            overlapping = [
+                one.offer.hit
+                for one in chosen.kept
+                if one.offer.doc_id == offer.doc_id and one.own != own and _touch(one.span, own)
+            ]
+            if (like := seen.like(text, overlapping)) is not None:
+                chosen.reasons[offer.hit] = DUPLICATE if like[1] else NEAR_DUPLICATE
+                chosen.same[offer.hit] = like[0]
+                continue
+            taken = self._take(chosen, Kept(offer, own, own), exact)
+            if taken is None:
+                chosen.reasons[offer.hit] = BUDGET
+                continue
+            chosen.kept.append(taken)
+            seen.add(offer.hit, text)
+        return chosen
+
+    def _take(self, chosen: Chosen, bare: Kept, exact: bool) -> Kept | None:
+        """The offer with its surroundings where that fits, else alone, else cut where that is wanted, else None."""
+        for one in self._forms(bare):
+            if self._fits([*chosen.kept, one], exact):
+                return one
+        if not self._wanted.trim or chosen.cut:
+            return None
+        whole = self._reader.text(bare.offer.doc_id).text
+        ends = sentence_ends(whole, *bare.own)[:-1]
+        fitting, refused = 0, len(ends)
+        best: Kept | None = None
+        while fitting < refused:
+            middle = (fitting + refused) // 2
+            one = replace(bare, span=(bare.own[0], ends[middle]), why="cut at a sentence")
+            if self._fits([*chosen.kept, one], exact):
+                best, fitting = one, middle + 1
+            else:
+                refused = middle
+        chosen.cut = best is not None
+        return best
+
+    def _forms(self, bare: Kept) -> Iterator[Kept]:
+        wanted, doc_id = self._wanted, bare.offer.doc_id
+        if wanted.neighbours or wanted.margin:
+            span = bare.own
+            if wanted.neighbours:
+                span = with_neighbours(span, self._reader.segments(doc_id), wanted.neighbours)
+            span = with_margin(span, self._reader.text(doc_id).text, wanted.margin)
+            if span != bare.own:
+                yield replace(bare, span=span, why="with its surroundings")
+                bare = replace(bare, why="its surroundings did not fit")
+        yield bare
+
+    def _fits(self, kept: Sequence[Kept], exact: bool) -> bool:
+        if exact:
+            return self.tokens(kept) <= self._wanted.budget
+        blocks = self._layout.blocks(kept)
+        sum_of_parts = self._sum(blocks)
+        slack = SLACK * (len(blocks) + 1)
+        if sum_of_parts + slack <= self._wanted.budget:
+            return True
+        if sum_of_parts - slack > self._wanted.budget:
+            return False
+        return self._count(self._layout.text(blocks)[0]) <= self._wanted.budget
+
+    def _sum(self, blocks: Sequence[Block]) -> int:
+        """About what the text of ``blocks`` counts: its parts one by one, each counted once."""
+        if self._fixed is None:
+            self._fixed = self._count(self._layout.text([])[0])
+        total = self._fixed
+        for number, block in enumerate(blocks, 1):
+            key = (block.doc_id, block.start, block.end, len(str(number)))
+            if key not in self._known:
+                self._known[key] = self._count(
+                    f"{SEPARATOR}{self._layout.head(block, number)}{self._layout.body(block)}"
+                )
+            total += self._known[key]
+        return total
+
+    def _smallest(self, ranked: Sequence[tuple[Offer, Characters]]) -> int:
+        """The smallest budget with which one of the spans would be in the pack; 0 where there is nothing to read."""
+        sizes = []
+        for offer, own in ranked:
+            text = self._reader.text(offer.doc_id).text
+            if text[own[0] : own[1]].strip():
+                ends = sentence_ends(text, *own) if self._wanted.trim else []
+                sizes.append(self.tokens([Kept(offer, own, (own[0], ends[0]) if len(ends) > 1 else own)]))
+        return min(sizes, default=0)
+
+
+def _touch(one: Characters, other: Characters) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
