@@ -7,7 +7,7 @@ answer.  Counts are tokens of the model's own tokenizer, times are seconds, log-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -214,6 +214,20 @@ class LanguageModel(Protocol):
         Errors that concern every call are raised: :class:`~unabridged.errors.AuthFailed`, and
         :class:`~unabridged.errors.BadRequest` where no prompt could be answered for the same reason.  Once ``cancel``
         is set, the outcomes of the prompts that were not answered are :class:`~unabridged.errors.ModelCancelled`.
+        """
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """Models that hand on an answer while they write it."""
+
+    def stream(self, prompt: Prompt, sampling: Sampling, *, cancel: Event | None = None) -> Iterator[str | Completion]:
+        """Pieces of the answer, none empty, and last the :class:`Completion`, whose text is the pieces joined.
+
+        It is the text that :meth:`LanguageModel.complete` gives.  Where there is no whole answer the
+        :class:`~unabridged.errors.ModelError` is raised, after those pieces that had come: they are part of an answer
+        and nothing more.  Once ``cancel`` is set it is :class:`~unabridged.errors.ModelCancelled`.
         """
         ...
 

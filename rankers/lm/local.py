@@ -6,7 +6,7 @@ of a shared beginning are computed once, which changes the numbers by rounding o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Event, RLock
@@ -20,9 +20,10 @@ from unabridged.encoders.batching import GPU_BATCH_TOKENS
 from unabridged.errors import ContextOverflow, MissingFile, UsageError
 from unabridged.rankers.lm.chat import ChatFormat
 from unabridged.rankers.lm.constrained import TokenGrammar
-from unabridged.rankers.lm.contracts import Capabilities, Constraint, Outcome, Prompt, Sampling
+from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
 from unabridged.rankers.lm.lanes import Weights
 from unabridged.rankers.lm.likelihood import score_continuations
+from unabridged.rankers.lm.streaming import written
 from unabridged.rankers.lm.vocabulary import Vocabulary
 from unabridged.rankers.lm.writing import Writer
 
@@ -220,6 +221,13 @@ class LocalModel:
         for row, outcome in self._writer.write(ids, rows, sampling, grammar, cancel):
             outcomes[row] = outcome
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def stream(self, prompt: Prompt, sampling: Sampling, *, cancel: Event | None = None) -> Iterator[str | Completion]:
+        """The answer in pieces; :class:`ContextOverflow` at once where it does not fit."""
+        ids = self.ids(prompt)
+        if (error := self._overflow(len(ids), sampling.max_tokens)) is not None:
+            raise error
+        return written(self._writer, ids, sampling, cancel)
 
     def _overflow(self, prompt: int, answer: int) -> ContextOverflow | None:
         limit = self.context

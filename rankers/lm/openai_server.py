@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from threading import Event
@@ -33,9 +34,10 @@ from unabridged.rankers.lm import estimate
 from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
 from unabridged.rankers.lm.failures import Failure, classify, masked, refusal_of
 from unabridged.rankers.lm.pacing import Pace
-from unabridged.rankers.lm.replies import first_labels, from_schema, read_reply
+from unabridged.rankers.lm.replies import Reply, first_labels, from_schema, read_reply
 from unabridged.rankers.lm.requests import MOST_LOGPROBS, Dialect
 from unabridged.rankers.lm.server import Server
+from unabridged.rankers.lm.server_stream import ServerStream
 
 POLL = 0.05
 """Seconds between looks at whether the caller has cancelled."""
@@ -47,8 +49,8 @@ class ServerModel:
     def __init__(self, model: str, server: Server | None = None) -> None:
         self.server = server or Server()
         self.model = model
-        self._dialect = Dialect()
-        self._pace = Pace(
+        self.dialect = Dialect()
+        self.pace = Pace(
             self.server.concurrency,
             requests=self.server.requests_per_minute,
             tokens=self.server.tokens_per_minute,
@@ -72,8 +74,8 @@ class ServerModel:
         """What the server is not known to refuse: it is found out by the first call that asks for it."""
         return Capabilities(
             constrained=False,
-            structured=self._dialect.takes("response_format"),
-            logprobs=MOST_LOGPROBS if self._dialect.takes("logprobs") else 0,
+            structured=self.dialect.takes("response_format"),
+            logprobs=MOST_LOGPROBS if self.dialect.takes("logprobs") else 0,
             context=self.server.context,
             prefix=False,
             exact_tokens=False,
@@ -82,7 +84,7 @@ class ServerModel:
     @property
     def adaptations(self) -> tuple[str, ...]:
         """What the server refused and is no longer sent, in sentences."""
-        return tuple(self._dialect.adaptations)
+        return tuple(self.dialect.adaptations)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """An estimate, on the high side."""
@@ -128,6 +130,20 @@ class ServerModel:
             raise refused[0]
         return outcomes
 
+    def stream(self, prompt: Prompt, sampling: Sampling, *, cancel: Event | None = None) -> Iterator[str | Completion]:
+        """The answer in pieces.  The request is sent when the first one is asked for."""
+        _ = self._client
+        if not prompt:
+            raise UsageError("A prompt has no message. Give it at least one.")
+        return iter(ServerStream(self, prompt, sampling, cancel or Event()))
+
+    def opened(self, body: Mapping[str, JSON]) -> AbstractContextManager[Any]:
+        """The response to ``body`` while it arrives; the package's errors pass."""
+        response: AbstractContextManager[Any] = self._client.chat.completions.with_streaming_response.create(
+            model=body["model"], messages=body["messages"], stream=True, extra_body={**body, **self.server.extra}
+        )
+        return response
+
     @cached_property
     def _client(self) -> Any:
         server = self.server
@@ -150,13 +166,13 @@ class ServerModel:
         started = time.perf_counter()
         attempts = failed = 0
         while not giving_up.is_set():
-            if not self._pace.enter(self.count_tokens(prompt) + sampling.max_tokens, cancel):
+            if not self.pace.enter(self.count_tokens(prompt) + sampling.max_tokens, cancel):
                 break
             attempts += 1
             try:
                 found = self._attempt(prompt, sampling, constraint)
             finally:
-                self._pace.leave()
+                self.pace.leave()
             if isinstance(found, Completion):
                 return replace(found, seconds=time.perf_counter() - started, attempts=attempts)
             if found is None:
@@ -164,7 +180,7 @@ class ServerModel:
             if isinstance(found.error, AuthFailed):
                 giving_up.set()
             failed += 1
-            seconds = self._wait_after(failed, found)
+            seconds = self.wait_after(failed, found)
             if seconds is None:
                 return found.error
             if cancel.wait(seconds):
@@ -175,27 +191,34 @@ class ServerModel:
         self, prompt: Prompt, sampling: Sampling, constraint: Constraint | None
     ) -> Completion | Failure | None:
         """One request: an answer, a failure, or None where the server refused a field that is now left out."""
-        body = self._dialect.body(self.model, prompt, sampling, constraint)
+        body = self.dialect.body(self.model, prompt, sampling, constraint)
         try:
-            return self._completion(self._send(body), body, sampling, constraint)
-        except ModelError as error:
-            return Failure(error, transient=False)
-        except self._openai.APIStatusError as error:
+            return self.completion(read_reply(self._send(body), self.name), body, sampling, constraint)
+        except (ModelError, self._openai.APIError) as error:
+            return self.failure(error, body)
+
+    def failure(self, error: Exception, body: dict[str, JSON]) -> Failure | None:
+        """What went wrong with the request ``body``; None where it is to be sent again without a refused field.
+
+        Errors that are neither of the transport nor of the protocol are raised.
+        """
+        if isinstance(error, ModelError):
+            return Failure(error, transient=isinstance(error, (ModelTimeout, RateLimited, ServerUnavailable)))
+        if isinstance(error, self._openai.APIStatusError):
             refusal = refusal_of(error, self.server.key)
             failure = classify(refusal, self.name)
-            adapts = isinstance(failure.error, BadRequest) and self._dialect.adapt(refusal, body)
+            adapts = isinstance(failure.error, BadRequest) and self.dialect.adapt(refusal, body)
             return None if adapts else failure
-        except self._openai.APIError as error:
-            return self._broken(error)
+        return self._broken(error)
 
-    def _wait_after(self, failed: int, failure: Failure) -> float | None:
-        """Seconds before the next attempt; None if there is to be none."""
+    def wait_after(self, failed: int, failure: Failure) -> float | None:
+        """Seconds before the next attempt, after ``failed`` ones; None if there is to be none."""
         if not failure.transient:
             return None
         asked = failure.error.retry_after if isinstance(failure.error, RateLimited) else None
         seconds = self.server.retry.wait(failed, asked)
         if asked is not None and seconds is not None:
-            self._pace.pause(asked)
+            self.pace.pause(asked)
         return seconds
 
     def _send(self, body: Mapping[str, JSON]) -> bytes:
@@ -208,23 +231,23 @@ class ServerModel:
             raise BadRequest(f"The request to {self.name} could not be written: {error}") from error
         return bytes(response.http_response.content)
 
-    def _completion(
+    def completion(
         self,
-        raw: bytes,
+        reply: Reply,
         body: Mapping[str, JSON],
         sampling: Sampling,
         constraint: Constraint | None,
     ) -> Completion:
-        reply = read_reply(raw, self.name)
+        """The answer in a reply to the request ``body``."""
         text, satisfied = _before_stop(reply.text, sampling.stop), False
         if constraint is not None and "response_format" in body:
             found = from_schema(text, constraint)
             if found is not None:
                 text, satisfied = found
             elif text and (reply.finish == "stop" or text.lstrip()[:1] != "{"):
-                self._dialect.ignored("response_format")
+                self.dialect.ignored("response_format")
         if "logprobs" in body and reply.text and reply.top is None:
-            self._dialect.ignored("logprobs")
+            self.dialect.ignored("logprobs")
         return Completion(
             text=text,
             usage=reply.usage,
@@ -236,7 +259,8 @@ class ServerModel:
 
     def _broken(self, error: Any) -> Failure:
         """A connection that was not made, broke, or took too long."""
-        if isinstance(error, self._openai.APITimeoutError):
+        httpx = require("httpx", extra="llm", purpose="models behind a server")
+        if isinstance(error, (self._openai.APITimeoutError, httpx.TimeoutException)):
             return Failure(
                 ModelTimeout(
                     f"{self.name} gave no answer in {self.server.read_timeout:g} s (or no connection in "
@@ -244,9 +268,11 @@ class ServerModel:
                 ),
                 True,
             )
-        if isinstance(error, self._openai.APIConnectionError):
+        if isinstance(error, (self._openai.APIConnectionError, httpx.HTTPError, httpx.StreamError)):
             cause = masked(str(error.__cause__ or error), self.server.key)
             return Failure(ServerUnavailable(f"{self.name} cannot be reached, or broke off: {cause}"), True)
+        if not isinstance(error, self._openai.APIError):
+            raise error
         return Failure(MalformedResponse(f"{self.name}: {masked(str(error), self.server.key)[:300]}"), False)
 
 

@@ -44,12 +44,12 @@ def read_reply(raw: bytes, where: str) -> Reply:
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise MalformedResponse(f"{where} answered with a choice that has no message: {raw[:200]!r}")
-    finish = _FINISH.get(str(choices[0].get("finish_reason")), "stop")
-    text = _content(message, where)
+    finish = finish_of(choices[0].get("finish_reason"))
+    text = read_content(message, where)
     refusal = message.get("refusal")
     if not text and (refusal or finish == "filtered"):
         raise ContentFiltered(f"{where} gave no answer: {str(refusal or 'its content filter withheld it')[:200]}")
-    return Reply(text, finish, _usage(body.get("usage")), _top(choices[0].get("logprobs")))
+    return Reply(text, finish, read_usage(body.get("usage")), read_top(choices[0].get("logprobs")))
 
 
 def from_schema(text: str, constraint: Constraint) -> tuple[str, bool] | None:
@@ -85,7 +85,13 @@ def first_labels(top: Mapping[str, float] | None, constraint: Constraint | None)
     return found or None
 
 
-def _content(message: Mapping[str, Any], where: str) -> str:
+def finish_of(reason: object) -> Finish:
+    """How an answer ended, by the server's word for it."""
+    return _FINISH.get(str(reason), "stop")
+
+
+def read_content(message: Mapping[str, Any], where: str) -> str:
+    """The text of a message, or of a part of one."""
     content = message.get("content")
     if content is None:
         return ""
@@ -97,7 +103,7 @@ def _content(message: Mapping[str, Any], where: str) -> str:
     return content
 
 
-def _usage(stated: JSON) -> Usage | None:
+def read_usage(stated: JSON) -> Usage | None:
     """None unless both counts are there: an unknown count is not zero."""
     if not isinstance(stated, dict):
         return None
@@ -121,7 +127,7 @@ def _count(value: JSON) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _top(stated: JSON) -> Mapping[str, float] | None:
+def read_top(stated: JSON) -> Mapping[str, float] | None:
     """The alternatives at the first position of the answer."""
     content = stated.get("content") if isinstance(stated, dict) else None
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):

@@ -26,7 +26,16 @@ _REFUSES = re.compile(
     r"|compatible)|does(n't| not) support|extra (inputs?|fields?)|only the default|incompatible|invalid schema",
     re.IGNORECASE,
 )
-OPTIONAL = ("top_logprobs", "logprobs", "response_format", "min_tokens", "temperature", "seed", "stop")
+OPTIONAL = (
+    "stream_options",
+    "top_logprobs",
+    "logprobs",
+    "response_format",
+    "min_tokens",
+    "temperature",
+    "seed",
+    "stop",
+)
 """Fields that may be left out, longest names first where one contains another."""
 _SCHEMA_WORDS = ("schema", "uniqueItems", "minItems", "maxItems", "json_schema")
 

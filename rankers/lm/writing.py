@@ -76,9 +76,9 @@ class Writer:
         """The outcomes of a batch, which is halved where memory does not suffice."""
         with self.held(cancel) as held:
             if not held:
-                return [_cancelled() for _ in batch]
+                return [cancelled() for _ in batch]
             started = time.perf_counter()
-            answers = [self._answer(sampling, grammar) for _ in batch]
+            answers = [self.answer(sampling, grammar) for _ in batch]
             try:
                 if len(batch) == 1:
                     reused = self._write(answers[0], ids[batch[0]], sampling, grammar, cancel)
@@ -90,7 +90,7 @@ class Writer:
                     raise
                 self.lane.forget()
                 if len(batch) == 1:
-                    return [_no_memory(len(ids[batch[0]]), self._weights.device)]
+                    return [no_memory(len(ids[batch[0]]), self._weights.device)]
                 # The halves follow after this handler, in which the traceback still holds the batch's memory.
                 self._batch_tokens = max(1, self._batch_tokens // 2)
             else:
@@ -106,6 +106,11 @@ class Writer:
             for outcome in self._run(part, ids, sampling, grammar, cancel)
         ]
 
+    @property
+    def device(self) -> str:
+        """Where the model computes."""
+        return self._weights.device
+
     @contextlib.contextmanager
     def held(self, cancel: Event | None) -> Iterator[bool]:
         """With the lock held; False, without it, if the caller cancelled before or while waiting for it."""
@@ -118,7 +123,8 @@ class Writer:
                 return
         yield False
 
-    def _answer(self, sampling: Sampling, grammar: TokenGrammar | None) -> Answer:
+    def answer(self, sampling: Sampling, grammar: TokenGrammar | None) -> Answer:
+        """An answer that is not begun."""
         if grammar is not None:
             return ConstrainedAnswer(grammar, sampling, self._ends)
         return FreeAnswer(sampling, self._vocabulary, self._ends)
@@ -161,7 +167,7 @@ class Writer:
 
     def _outcome(self, answer: Answer, prompt: int, seconds: float, cached: int, *, constrained: bool) -> Outcome:
         if answer.finish is None:
-            return _cancelled()
+            return cancelled()
         return Completion(
             text=answer.text,
             usage=Usage(prompt=prompt, completion=len(answer.tokens), cached=cached),
@@ -172,11 +178,13 @@ class Writer:
         )
 
 
-def _cancelled() -> ModelCancelled:
+def cancelled() -> ModelCancelled:
+    """What a caller who took the call back gets."""
     return ModelCancelled("The call was cancelled before the answer was finished.")
 
 
-def _no_memory(tokens: int, device: str) -> ContextOverflow:
+def no_memory(tokens: int, device: str) -> ContextOverflow:
+    """What a prompt gets that memory does not suffice for."""
     return ContextOverflow(
         f"A prompt of {tokens} tokens does not fit into the memory of {device} even alone. Show less of each "
         "candidate, rank them in smaller windows, or use a lower precision.",
