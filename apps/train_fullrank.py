@@ -27,7 +27,10 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
     corpus: Annotated[list[str], typer.Option("--corpus", help="The documents; may be repeated.")],
     out: Annotated[Path, typer.Option("--out", help="The model folder to make; it must not be there.")],
     model: Annotated[str, typer.Option("--model", help="A causal model's folder, or 'embedded'.")] = EMBEDDED,
-    template: Annotated[Path | None, typer.Option("--template", help="A template file [the package's own].")] = None,
+    objective: Annotated[str, typer.Option("--objective", help="list, or likelihood of the query.")] = "list",
+    template: Annotated[
+        Path | None, typer.Option("--template", help="lettered, turns, or a template file [listwise].")
+    ] = None,
     passage_tokens: Annotated[int, typer.Option("--passage-tokens", help="Most tokens of a document, 0: all.")] = 100,
     most: Annotated[int | None, typer.Option("--most", help="Learn the best so many ids only.")] = None,
     context: Annotated[int | None, typer.Option("--context", help="Most tokens of a list [the model's].")] = None,
@@ -38,6 +41,15 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
     batch: Annotated[int, typer.Option("--batch", help="Lists of a step.")] = 8,
     alpha: Annotated[float, typer.Option("--alpha", help="Weight of separators, 0 to 1.")] = 1.0,
     weighted: Annotated[bool, typer.Option("--weighted/--plain", help="Earlier ranks weigh more.")] = True,
+    first: Annotated[
+        float, typer.Option("--first", help="Weight of RankNet over the ids at the first position.")
+    ] = 0.0,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle/--as-listed", help="Show documents in an order drawn by --seed.")
+    ] = False,
+    bfloat16: Annotated[
+        bool | None, typer.Option("--bfloat16/--float32", help="How matrices are multiplied [bfloat16 on CUDA].")
+    ] = None,
     noise: Annotated[float, typer.Option("--noise", help="NEFTune's alpha.")] = 0.0,
     epochs: Annotated[int, typer.Option("--epochs", help="Times that every list is seen.")] = 4,
     steps: Annotated[int | None, typer.Option("--steps", help="This many steps instead of --epochs.")] = None,
@@ -63,18 +75,21 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
         from unabridged.corpora import read_queries
         from unabridged.training.fullrank.examples import Making
         from unabridged.training.fullrank.labels import read_labels
-        from unabridged.training.fullrank.task import Tuning
-        from unabridged.training.fullrank.train import Plan, lessons, train_fullrank
+        from unabridged.training.fullrank.lessons import lessons, shuffled
+        from unabridged.training.fullrank.train import Objective, Plan, train_fullrank
+        from unabridged.training.fullrank.tuned import Method, Tuning
         from unabridged.training.loop import Schedule
 
         plan = Plan(
             base=_base(model), out=out, device=device, storage=storage,
+            objective=_one_of(Objective, objective, "--objective"),
             making=Making(
                 template=_template(template), passage_tokens=passage_tokens or None, most=most, context=context
             ),
             tuning=Tuning(
-                method=_method(method), rank=rank, scale=scale, batch=batch, alpha=alpha, weighted=weighted,
-                noise=noise, seed=seed, gradient_checkpointing=gradient_checkpointing,
+                method=_one_of(Method, method, "--method"), rank=rank, scale=scale, batch=batch, alpha=alpha,
+                weighted=weighted, first=first, bfloat16=bfloat16, noise=noise, seed=seed,
+                gradient_checkpointing=gradient_checkpointing,
             ),
             schedule=Schedule(
                 epochs=epochs, lr=lr, warmup_steps=warmup_steps, checkpoint_steps=checkpoint_steps, shape="cosine",
@@ -86,8 +101,11 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
         texts = texts_of({one for label in found for one in label.initial}, corpus, reading)
         asked = {query.id: query.text for query in read_queries(queries)}
         learned, kept = _held_out(found, held_out)
+        taught = [lessons(some, asked, texts) for some in (learned, kept)]
+        if shuffle:
+            taught = [shuffled(some, seed) for some in taught]
         with progress(quiet) as listener:
-            report = train_fullrank(plan, lessons(learned, asked, texts), lessons(kept, asked, texts), listener)
+            report = train_fullrank(plan, *taught, listener)
         show(report, output)
         if report.failures:
             raise SystemExit(EXIT_PARTIAL)
@@ -120,20 +138,22 @@ def _base(model: str) -> Path:
 
 
 def _template(path: Path | None) -> Template:
-    from unabridged.rankers.listwise.prompts import LISTWISE
+    from unabridged.rankers.listwise.prompts import LISTWISE, PROMPTS
     from unabridged.rankers.listwise.template_files import load_template
 
-    return LISTWISE if path is None else load_template(path)
+    if path is None:
+        return LISTWISE
+    return PROMPTS[str(path)] if str(path) in PROMPTS else load_template(path)
 
 
-def _method(name: str) -> Any:
+def _one_of(kind: Any, name: str, option: str) -> Any:
+    """``name``, where it is one of the words of the literal ``kind``."""
     from typing import get_args
 
     from unabridged.errors import UsageError
-    from unabridged.training.fullrank.task import Method
 
-    if name not in get_args(Method):
-        raise UsageError(f"--method {name}: {' or '.join(get_args(Method))}.")
+    if name not in get_args(kind):
+        raise UsageError(f"{option} {name}: {' or '.join(get_args(kind))}.")
     return name
 
 

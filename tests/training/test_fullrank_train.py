@@ -14,8 +14,10 @@ from unabridged.rankers.listwise.template_files import load_template
 from unabridged.rankers.listwise.templates import render
 from unabridged.training.fullrank.examples import Making, make_example
 from unabridged.training.fullrank.labels import Label
-from unabridged.training.fullrank.task import FullRankTask, Tuning
-from unabridged.training.fullrank.train import Lesson, Plan, lessons, train_fullrank
+from unabridged.training.fullrank.lessons import Lesson, lessons
+from unabridged.training.fullrank.task import FullRankTask
+from unabridged.training.fullrank.train import Plan, train_fullrank
+from unabridged.training.fullrank.tuned import Tuning
 from unabridged.training.loop import Checkpoint, Schedule, fit
 
 _PLACE = Path(__file__).parents[1] / "rankers" / "lm" / "tiny_language_models.py"

@@ -22,6 +22,7 @@ from unabridged.rankers.contracts import Request
 from unabridged.rankers.listwise.fitting import Fitter, Piece, TokenCounter, fit
 from unabridged.rankers.listwise.templates import Shown, Template, render
 from unabridged.rankers.lm.contracts import Capabilities, Prompt
+from unabridged.training.fullrank.first import First, first_of
 from unabridged.training.fullrank.losses import IGNORED
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Example:
     """(L,): the rank from 1 of the id that an answer token belongs to; 0: of a separator, or the end."""
     shown: tuple[tuple[int, int], ...]
     """Tokens shown and tokens there were, of each candidate."""
+    first: First | None = None
+    """What competes for the first id; None where the ids are not one token each."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -128,7 +131,8 @@ def make_example(local: Learner, making: Making, request: Request, order: Sequen
             f"{context} tokens of the model. Learn from shorter lists, or with a lower floor."
         )
     shown = tuple((piece.tokens, total) for total, piece in found)
-    return Example(prompt_of([piece for _, piece in found]), answer, ranks, shown)
+    first = first_of(local.vocabulary, making.template.labels, answer, order)
+    return Example(prompt_of([piece for _, piece in found]), answer, ranks, shown, first)
 
 
 def answer_tokens(local: Learner, making: Making, order: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -5,7 +5,7 @@
     OUT.unfinished/checkpoint.safetensors     everything that a continued run needs
     OUT/                                      model and tokenizer, what was learned in its weights
     OUT/adapter/                              the low-rank additions alone
-    OUT/template.json                         the prompt that it was trained with
+    OUT/template.json                         the prompt that it was trained with, where it writes lists
     OUT/training.json                         what it was made from, and what came of it
 """
 
@@ -16,36 +16,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from unabridged._extras import require
 from unabridged.contracts import JSON, Failure
 from unabridged.encoders._hashes import canonical_sha256
-from unabridged.errors import CorpusError, Overflow, UsageError
+from unabridged.errors import Overflow, UsageError
 from unabridged.files import check_free, write_atomic
 from unabridged.progress import Listener
-from unabridged.rankers.contracts import Candidate, Request
 from unabridged.rankers.listwise.prompts import LISTWISE
 from unabridged.rankers.listwise.template_files import template_keys
 from unabridged.rankers.lm.local import LocalModel
+from unabridged.rankers.pointwise import ASKED
 from unabridged.training.fullrank.examples import Example, Making, make_example
-from unabridged.training.fullrank.labels import Label
-from unabridged.training.fullrank.task import FullRankTask, Tuning, merged
+from unabridged.training.fullrank.lessons import Lesson
+from unabridged.training.fullrank.likelihood import Group, LikelihoodTask, make_group
+from unabridged.training.fullrank.task import FullRankTask
+from unabridged.training.fullrank.tuned import TunedTask, Tuning, merged
 from unabridged.training.loop import Checkpoint, Schedule, fit
 from unabridged.training.made import UNFINISHED, ends, finish
 from unabridged.versions import installed
 
 STORAGES = ("float16", "bfloat16", "float32")
 PACKAGES = ("unabridged", "torch", "transformers", "peft", "tokenizers")
+Objective = Literal["list", "likelihood"]
 UNTRAINED, TRAINED = "held_out_loss_before", "held_out_loss_after"
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """A request, and the order that is to be written for it: places of its candidates from 0."""
-
-    request: Request
-    order: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +56,19 @@ class Plan:
     device: str | None = None
     storage: str = "float16"
     """Of the weights that are written."""
+    objective: Objective = "list"
+    """``list``: to write the order of a whole list; ``likelihood``: to find the query likely after a good document."""
 
     def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise UsageError(f"What is learned is {' or '.join(get_args(Objective))}, got {self.objective!r}.")
+        odd = [name for name in ("alpha", "weighted", "first") if getattr(self.tuning, name) != getattr(Tuning(), name)]
+        odd += [
+            name for name in ("most", "end") if getattr(self.making, name) != getattr(Making(template=LISTWISE), name)
+        ]
+        odd += ["template"] * (self.making.template is not LISTWISE)
+        if self.objective == "likelihood" and odd:
+            raise UsageError(f"No list is written where likelihood is learned, so that {odd[0]} has no meaning.")
         if self.storage not in STORAGES:
             raise UsageError(f"Weights are stored as {', '.join(STORAGES)}, got {self.storage!r}.")
 
@@ -95,20 +101,6 @@ class Report:
         return {**asdict(self), "out": str(self.out)}
 
 
-def lessons(labels: Sequence[Label], queries: Mapping[str, str], texts: Mapping[str, str]) -> list[Lesson]:
-    """Labels with their texts; :class:`CorpusError` names the first query or document that is not there."""
-    found = []
-    for label in labels:
-        if label.qid not in queries:
-            raise CorpusError(f"Query {label.qid!r} has a label and no text. Give the queries that the labels are of.")
-        missing = next((one for one in label.initial if one not in texts), None)
-        if missing is not None:
-            raise CorpusError(f"Document {missing!r} of query {label.qid!r} is not in the corpus.")
-        candidates = tuple(Candidate(one, texts[one]) for one in label.initial)
-        found.append(Lesson(Request(queries[label.qid], candidates, label.qid), label.order))
-    return found
-
-
 def train_fullrank(
     plan: Plan, learned: Sequence[Lesson], held_out: Sequence[Lesson] = (), listener: Listener | None = None
 ) -> Report:
@@ -123,15 +115,15 @@ def train_fullrank(
     # Additions to weights of 16 bits are learned in 32; where the weights themselves are learned they have 32.
     precision = "float32" if plan.tuning.method == "full" else None
     local = LocalModel.load(plan.base, device=plan.device, precision=precision)
-    examples, failures = _examples(local, plan.making, learned)
-    kept, _ = _examples(local, plan.making, held_out)
+    examples, failures = _examples(local, plan, learned)
+    kept, _ = _examples(local, plan, held_out)
     if not examples:
         raise UsageError(f"None of {len(learned)} lists fits the model. {failures[0].message if failures else ''}")
     work = plan.out.with_name(plan.out.name + UNFINISHED)
     work.mkdir(parents=True, exist_ok=True)
     facts = _facts(plan, local, examples)
     checkpoint = Checkpoint(work / "checkpoint.safetensors", facts)
-    task = FullRankTask(local.model, examples, plan.tuning)
+    task = _task(plan, local.model, examples)
     resumed = checkpoint.path.is_file()
     if kept and not resumed:
         checkpoint.notes[UNTRAINED] = task.mean_loss(kept)
@@ -159,33 +151,53 @@ def train_fullrank(
 
 
 def _examples(
-    local: LocalModel, making: Making, learned: Sequence[Lesson]
-) -> tuple[list[Example], tuple[Failure, ...]]:
-    examples: list[Example] = []
+    local: LocalModel, plan: Plan, learned: Sequence[Lesson]
+) -> tuple[list[Example | Group], tuple[Failure, ...]]:
+    examples: list[Example | Group] = []
     failures: list[Failure] = []
+    making = plan.making
     for lesson in learned:
         try:
-            examples.append(make_example(local, making, lesson.request, lesson.order))
+            if plan.objective == "list":
+                examples.append(make_example(local, making, lesson.request, lesson.order))
+            else:
+                sizes = {"passage_tokens": making.passage_tokens, "context": making.context}
+                examples.append(make_group(local, lesson.request, lesson.order, **sizes))
         except Overflow as error:
             failures.append(Failure(lesson.request.id, lesson.request.id, "example", "too-long", str(error)))
     return examples, tuple(failures)
 
 
-def _facts(plan: Plan, local: LocalModel, examples: Sequence[Example]) -> dict[str, JSON]:
+def _task(plan: Plan, model: Any, examples: Sequence[Example | Group]) -> TunedTask[Any]:
+    if plan.objective == "list":
+        return FullRankTask(model, cast("Sequence[Example]", examples), plan.tuning)
+    return LikelihoodTask(model, cast("Sequence[Group]", examples), plan.tuning)
+
+
+def _facts(plan: Plan, local: LocalModel, examples: Sequence[Example | Group]) -> dict[str, JSON]:
     """What a run must share with the one that it continues."""
     making = {"passage_tokens": plan.making.passage_tokens, "most": plan.making.most, "end": plan.making.end}
     return {
         "base": local.fingerprint,
-        "template": template_keys(plan.making.template),
+        "objective": plan.objective,
+        "template": template_keys(plan.making.template) if plan.objective == "list" else ASKED.name,
         **making,
         **plan.tuning.facts,
         **plan.schedule.facts,
-        "lists": canonical_sha256([[list(one.prompt), list(one.answer)] for one in examples]),
+        "lists": canonical_sha256([_said(one) for one in examples]),
     }
 
 
+def _said(example: Example | Group) -> JSON:
+    """What of an example decides what is learned."""
+    if isinstance(example, Group):
+        return [[list(one) for one in example.prompts], list(example.query), list(example.ranks)]
+    ranks = [] if example.first is None else list(example.first.ranks)
+    return [list(example.prompt), list(example.answer), ranks]
+
+
 def _write(
-    plan: Plan, task: FullRankTask, tokenizer: Any, facts: Mapping[str, JSON], report: Report, work: Path
+    plan: Plan, task: TunedTask[Any], tokenizer: Any, facts: Mapping[str, JSON], report: Report, work: Path
 ) -> None:
     """Makes ``work / "folder"``."""
     torch = require("torch", extra="llm-local", purpose="training")
@@ -198,7 +210,8 @@ def _write(
     model = merged(task).to(getattr(torch, plan.storage))
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
-    keys = {**template_keys(plan.making.template)}
-    write_atomic(folder / "template.json", (json.dumps(keys, indent=2, ensure_ascii=False) + "\n").encode())
+    if plan.objective == "list":
+        keys = {**template_keys(plan.making.template)}
+        write_atomic(folder / "template.json", (json.dumps(keys, indent=2, ensure_ascii=False) + "\n").encode())
     said = {**facts, "report": {**report.as_json(), "out": plan.out.name}, "versions": installed(PACKAGES)}
     write_atomic(folder / "training.json", (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
