@@ -5,6 +5,8 @@
     bm25                    by the question's words
     vectors:hashing:64      by an encoder; what follows the first colon is its name or folder
     hybrid                  both, by ranks
+    linked                  words, and the passages that these lead to by rare terms: for chains of evidence
+    iterative:hybrid        questions that grow by what was found; what follows the colon answers each
     cross:path/to/folder    a cross-encoder
     attention               a language model, the embedded one where no other is named
     bm25>xl3m               the best 32 by words, scored by the second
@@ -23,6 +25,8 @@ from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.select.contracts import Selector
 
 EMBEDDED = "embedded"
+AROUND = ("linked", "iterative")
+"""Kinds that another one stands in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +98,7 @@ def _stages(name: str) -> list[tuple[int | None, str]]:
 def _check(name: str, stages: list[str], given: SelectorOptions) -> None:
     """:class:`UsageError` for an unknown name, which lists those that there are, and for an option without effect."""
     known = {"depth"} if len(stages) > 1 else set()
-    for stage in stages:
-        kind = stage.partition(":")[0]
+    for kind in (kind for stage in stages for kind in _kinds(stage)):
         if kind not in KINDS:
             listed = "; ".join(f"{word} ({one.about})" for word, one in KINDS.items())
             raise UsageError(f"{name!r} names no selector: {kind!r} is none of {listed}. Join stages by '>'.")
@@ -104,6 +107,12 @@ def _check(name: str, stages: list[str], given: SelectorOptions) -> None:
     for one in fields(SelectorOptions):
         if getattr(given, one.name) != getattr(default, one.name) and one.name not in known:
             raise UsageError(f"{name} has no {one.name}; it has {', '.join(sorted(known)) or 'no options'}.")
+
+
+def _kinds(stage: str) -> list[str]:
+    """The words that a stage is made of, as ``iterative:hybrid`` of two."""
+    kind, _, rest = stage.partition(":")
+    return [kind, *(_kinds(rest) if kind in AROUND and rest else [])]
 
 
 def _built(stage: str, given: SelectorOptions) -> Selector:
@@ -153,6 +162,23 @@ def _cross(rest: str, given: SelectorOptions) -> Selector:
     return RankerSelector(ranker, cross_cost(ranker), at_once=CROSS_AT_ONCE)
 
 
+def _linked(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.select.linked import LinkedSelector
+
+    return LinkedSelector(_inner(rest, given))
+
+
+def _iterative(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.select.iterative import IterativeSelector
+
+    return IterativeSelector(_inner(rest, given))
+
+
+def _inner(rest: str, given: SelectorOptions) -> Selector:
+    """What follows ``linked:`` or ``iterative:``."""
+    return _built(rest, given) if rest else _bm25("", given)
+
+
 CROSS_AT_ONCE = 128
 """Passages that a cross-encoder scores between two looks at whether it should stop."""
 _ENCODER = frozenset({"encoder", "device", "precision", "network"})
@@ -162,6 +188,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "bm25": Kind(_bm25, frozenset(), "words; bm25:VARIANT"),
         "vectors": Kind(_vectors, _ENCODER, "an encoder; vectors:ENCODER"),
         "hybrid": Kind(_hybrid, _ENCODER, "words and vectors; hybrid:ENCODER"),
+        "linked": Kind(_linked, frozenset(), "words and the rare terms that passages share; linked:SELECTOR"),
+        "iterative": Kind(_iterative, frozenset(), "questions that grow by what is found; iterative:SELECTOR"),
         "cross": Kind(_cross, frozenset({"device"}), "a cross-encoder; cross:MODEL"),
     }
 )
