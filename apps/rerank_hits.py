@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unabridged.apps.candidates import IndexTexts
@@ -31,6 +31,8 @@ class RerankedHits:
     ranking: Ranking
     """Of the hits that were ranked, in first-stage order: status, steps, what was shown of each, what was spent."""
     model: str
+    sources: Any = field(default=None, repr=False, compare=False)
+    """The index that the hits come from, where that is known: their texts can be read from it again."""
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -93,7 +95,8 @@ def rerank(
     if isinstance(model, OpenRanker) and options is not None:
         raise UsageError("The ranker is loaded already: give its options to load_ranker.")
     ranker = load_ranker(model, options=options) if isinstance(model, str) else model
-    return reordered(ranker, query, tuple(hits), index, depth, Mode(mode))
+    found = reordered(ranker, query, tuple(hits), index, depth, Mode(mode))
+    return replace(found, sources=getattr(hits, "sources", None) if index is None else index)
 
 
 def reordered(

@@ -21,7 +21,7 @@ ABSENT = "absent"
 UNCITED = "uncited"
 """No citation stands next to it."""
 
-_CITATION = re.compile(r"\[\s*(?P<list>[0-9]{1,9}(?:\s*[,;\u2013-]\s*[0-9]{1,9})*)\s*\]")
+_CITATION = re.compile(r"\[\s*(?P<list>[0-9]{1,18}(?:\s*[,;\u2013-]\s*[0-9]{1,18})*)\s*\]")
 _PART = re.compile(r"(?P<first>[0-9]+)(?:\s*[\u2013-]\s*(?P<last>[0-9]+))?")
 _QUOTE = re.compile(
     r"\u201c(?P<curly>[^\u201c\u201d]+)\u201d|\u201e(?P<low>[^\u201c\u201d\u201e]+)[\u201c\u201d]|\u00ab(?P<angle>[^\u00ab\u00bb]+)\u00bb"

@@ -73,9 +73,15 @@ def token_counter(tokenizer: Any = DEFAULT_TOKENIZER, *, network: bool = False) 
     raise UsageError(f"tokenizer is {type(tokenizer).__name__}; expected a name, a language model, or a function.")
 
 
+def default_tokenizer() -> Any:
+    """The tokenizer called :data:`EMBEDDED`, of the library tokenizers."""
+    path = SHIPPED["mamba"] / _FILE
+    return _file(path, path.stat().st_mtime_ns)
+
+
 def _named(name: str, network: bool) -> TokenCounter:
     if name == EMBEDDED:
-        return _of_file(SHIPPED["mamba"] / _FILE, EMBEDDED)
+        return TokenCounter(EMBEDDED, _encoding(default_tokenizer()))
     if name == EMBEDDED_LM:
         from unabridged.rankers.lm.embedded import embedded_folder
 

@@ -98,7 +98,10 @@ def _tree(text: str) -> tuple[tuple[Characters, Characters], ...]:
     if syntax is None:
         return ()
     signatures, definitions = np.asarray(syntax.signatures).tolist(), np.asarray(syntax.definitions).tolist()
-    return tuple((tuple(one), tuple(other)) for one, other in zip(signatures, definitions, strict=True))
+    return tuple(
+        ((start, start + len(text[start:end].rstrip())), (first, last))
+        for (start, end), (first, last) in zip(signatures, definitions, strict=True)
+    )
 
 
 def _signatures(text: str, start: int) -> list[Characters]:

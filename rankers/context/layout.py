@@ -15,6 +15,8 @@ from unabridged.rankers.contracts import Characters
 
 SEPARATOR = "\n\n"
 """Between two spans, and between them and the question."""
+HEADING_CHARACTERS = 200
+"""Of a heading in a header; a signature may have a screen of parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class Layout:
         if not self._style.headers and not block.headings:
             return f"[{number}] "
         source = self._reader.text(block.doc_id).text
-        above = (" ".join(source[start:end].split()) for start, end in block.headings)
+        above = (_short(" ".join(source[start:end].split())) for start, end in block.headings)
         names = [one_line(block.doc_id)] if self._style.headers else []
         return f"[{number}] {' > '.join([*names, *above])}\n"
 
@@ -111,6 +113,10 @@ class Layout:
             length += len(body)
         first = int(self._style.place == "first")
         return "".join(parts), places[first : first + len(blocks)]
+
+
+def _short(heading: str) -> str:
+    return heading if len(heading) <= HEADING_CHARACTERS else f"{heading[:HEADING_CHARACTERS]} ..."
 
 
 def one_line(name: str) -> str:

@@ -1,0 +1,159 @@
+"""The ``context`` command: what was asked, to a pack of an index or of files, and the pack as it is shown."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from unabridged.apps.context_files import cut, read_texts, selected, selector_for
+from unabridged.apps.output import Output, complain, counted, emit, one_line, say
+from unabridged.apps.rerank_hits import RerankedHits
+from unabridged.apps.search_reranking import Again, end, told
+from unabridged.apps.searching import open_for, parse_filters
+from unabridged.contracts import JSON, Failure, Level
+from unabridged.errors import EXIT_PARTIAL, UsageError
+from unabridged.rankers.context.assemble import assemble
+from unabridged.rankers.context.contracts import ContextPack
+from unabridged.rankers.select.contracts import Passage
+from unabridged.retrievers.opened import Index
+from unabridged.retrievers.result import Mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Where candidates come from, and what chooses among them."""
+
+    question: str
+    folder: Path | None
+    """An index; None: ``files``."""
+    files: tuple[str, ...] = ()
+    k: int
+    mode: Mode
+    level: Level | None = None
+    """None: segments where the index has them."""
+    filters: tuple[str, ...] = ()
+    select: str | None = None
+    again: Again | None = None
+    encoder: str | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    passage_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A pack, and how its candidates were come by."""
+
+    pack: ContextPack
+    found: RerankedHits | None = None
+    select: dict[str, JSON] | None = None
+    failures: tuple[Failure, ...] = ()
+
+    def as_json(self) -> dict[str, JSON]:
+        """Plain values, as ``--output json`` prints them."""
+        body = self.pack.as_json()
+        if self.select is not None:
+            body["select"] = self.select
+        if self.failures:
+            body["failed"] = [
+                {"where": one.where, "reason": one.reason, "message": one.message} for one in self.failures
+            ]
+        return body if self.found is None else {**body, "rerank": self.found.as_json()}
+
+
+def asked_for(
+    words: Sequence[str], files: Sequence[str], select: str | None, rerank: str | None
+) -> tuple[Path | None, str]:
+    """Index folder and question of the arguments: with files there is no folder."""
+    if select is not None and rerank is not None:
+        raise UsageError("--select and --rerank both order the candidates: name one of them.")
+    wanted = 1 if files else 2
+    if len(words) != wanted:
+        raise UsageError(
+            f"{len(words)} arguments with {len(files)} files: name an index and a question, as in: unabridged context "
+            'DIR "who signed the annex?", or files and a question: unabridged context --file book.txt "who signed?"'
+        )
+    return (None if files else Path(words[0])), words[-1]
+
+
+def run_context(asked: Asked, packing: Mapping[str, Any], output: Output) -> None:
+    """Prints the pack; exit code 7 where files could not be read, or hits not be ranked again.
+
+    As text the pack alone is on stdout, so that it can be piped, and what was left out of it is told on stderr.
+    """
+    packed = packed_for(asked, packing)
+    if output is Output.JSON:
+        emit(packed.as_json())
+    else:
+        say(packed.pack.text)
+        complain(described(packed))
+    end({} if packed.found is None else {asked.question: packed.found})
+    if packed.failures:
+        raise SystemExit(EXIT_PARTIAL)
+
+
+def packed_for(asked: Asked, packing: Mapping[str, Any]) -> Packed:
+    """The pack that was asked for."""
+    if not asked.question.strip():
+        raise UsageError("The question is empty; expected at least one word.")
+    if asked.k < 1:
+        raise UsageError(f"k is a positive whole number of candidates, got {asked.k}.")
+    began = time.perf_counter()
+    packed = _of_files(asked, packing) if asked.folder is None else _of_index(asked.folder, asked, packing)
+    whole = round((time.perf_counter() - began) * 1000, 3)
+    found_ms = round(whole - packed.pack.timings["total_ms"], 3)
+    timings = {"find_ms": found_ms, **packed.pack.timings, "total_ms": whole}
+    return replace(packed, pack=replace(packed.pack, timings=timings))
+
+
+def described(packed: Packed) -> str:
+    """What is in the pack and what is not, for people."""
+    pack = packed.pack
+    documents = len({one.doc_id for one in pack.sources})
+    lines = [
+        f"{len(pack.sources):,} spans of {documents:,} documents, {pack.tokens:,} of {pack.budget:,} tokens by "
+        f"{pack.tokenizer}, order {pack.order.value}; left out: "
+        + (counted(Counter(one.reason for one in pack.dropped)) or "nothing")
+    ]
+    lines += [f"could not be read: {one_line(one.where)}: {one.message}" for one in packed.failures]
+    return "\n".join(lines if packed.found is None else [*lines, told(packed.found).strip()])
+
+
+def _of_index(folder: Path, asked: Asked, packing: Mapping[str, Any]) -> Packed:
+    if asked.reading:
+        raise UsageError(f"--{next(iter(asked.reading)).replace('_', '-')} is for files: name one with --file.")
+    selecting = {} if asked.select is None else asked.loading
+    index = open_for(folder, asked.mode, asked.encoder, asked.loading if asked.select is None else {})
+    level = asked.level or _level(index, asked.mode)
+    wanted = {"k": asked.k, "mode": asked.mode, "level": level}
+    search = wanted if asked.again is None else asked.again.widened(wanted)
+    [result] = index.search([asked.question], filter=parse_filters(asked.filters) or None, **search)
+    if asked.again is not None:
+        result, found = asked.again.applied(result, index, level)
+        return Packed(pack=assemble(asked.question, result, **packing), found=found)
+    if asked.select is None:
+        return Packed(pack=assemble(asked.question, result, **packing))
+    selector = selector_for(asked.select, asked.mode, asked.encoder, selecting)
+    passages = [Passage(hit.doc_id, hit.span.start, hit.span.end, hit.span.text) for hit in result]
+    chosen = selected(asked.question, passages, selector)
+    return Packed(pack=assemble(asked.question, chosen.pairs, sources=index, **packing), select=chosen.as_json())
+
+
+def _of_files(asked: Asked, packing: Mapping[str, Any]) -> Packed:
+    for name, given in (("--rerank", asked.again), ("--filter", asked.filters), ("--level", asked.level)):
+        if given:
+            raise UsageError(f"{name} is for an index, and --file has none: leave it out, or index the file first.")
+    read = read_texts(asked.files, asked.reading)
+    selector = selector_for(asked.select, asked.mode, asked.encoder, asked.loading)
+    chosen = selected(asked.question, cut(read.texts, asked.passage_tokens), selector, asked.k)
+    pack = assemble(asked.question, chosen.pairs, sources=read.texts, **packing)
+    return Packed(pack=pack, select=chosen.as_json(), failures=read.failures)
+
+
+def _level(index: Index, mode: Mode) -> Level:
+    """Segments where the index can rank them."""
+    return Level.SEGMENT if mode is Mode.BM25 or index.state.settings.level.has_segments else Level.DOC

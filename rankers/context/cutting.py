@@ -1,0 +1,50 @@
+"""A long text as passages, for packs of texts that no index has cut."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unabridged.contracts import Rows
+from unabridged.encoders.code.detect import origin
+from unabridged.encoders.code.split import CodeSplitter, Split
+from unabridged.encoders.windows import Windows, split
+from unabridged.errors import MissingExtra, UsageError
+from unabridged.rankers.context.counting import default_tokenizer
+from unabridged.rankers.select.contracts import Passage
+
+PASSAGE_TOKENS = 160
+"""Of the embedded tokenizer: a paragraph or two, so that a budget of some thousand tokens holds many places."""
+
+
+def passages_of(doc_id: str, text: str, *, tokens: int = PASSAGE_TOKENS) -> list[Passage]:
+    """The passages of ``text``, in its order, disjoint; together they have all that can be seen of it.
+
+    Prose is cut at headings, paragraphs and sentences, source code that tells its language between definitions and
+    statements where its grammar is installed, and else at lines.  :class:`UsageError` for fewer than one token.
+    """
+    if tokens < 1:
+        raise UsageError(f"Passages of {tokens} tokens hold nothing: give at least 1.")
+    pairs = default_tokenizer().encode(_readable(text), add_special_tokens=False).offsets
+    offsets = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    if not len(offsets):
+        return [Passage(doc_id, 0, len(text), text)] if text.strip() else []
+    windows = split(text, offsets, tokens) if origin(text).language is None else _code(text, offsets, tokens)
+    found = []
+    for start, end in windows.spans.tolist():
+        part = text[start:end]
+        if seen := part.strip():
+            first = start + len(part) - len(part.lstrip())
+            found.append(Passage(doc_id, first, first + len(seen), seen))
+    return found
+
+
+def _code(text: str, offsets: Rows, tokens: int) -> Windows:
+    try:
+        return CodeSplitter(Split.SYNTAX).divide(text, offsets, tokens)
+    except MissingExtra:
+        return CodeSplitter(Split.LINES).divide(text, offsets, tokens)
+
+
+def _readable(text: str) -> str:
+    """``text`` with another character of the same place for each lone surrogate, which no tokenizer reads."""
+    return text if text.isascii() else "".join("\ufffd" if "\ud800" <= one <= "\udfff" else one for one in text)
