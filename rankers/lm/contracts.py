@@ -241,6 +241,20 @@ class Likelihood(Protocol):
         ...
 
 
+@runtime_checkable
+class Distributions(Protocol):
+    """Models whose whole next-token distributions are at hand: those with local weights."""
+
+    def entropies(
+        self, prompts: Sequence[Prompt], *, steps: int = 1, cancel: Event | None = None
+    ) -> list[tuple[float, ...] | ModelError]:
+        """Of each prompt the entropies, in nats, of the next token and of the ``steps - 1`` that greedily follow.
+
+        Fewer where the answer ends before.  An independent number per prompt: batches change it by rounding only.
+        """
+        ...
+
+
 def _check_labels(labels: tuple[str, ...]) -> None:
     if not labels or "" in labels or len(set(labels)) != len(labels):
         raise UsageError(f"{len(labels)} labels, of which one is empty or there twice: {labels[:5]}. Labels differ.")

@@ -16,11 +16,12 @@ from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders._torch import PRECISIONS, best_device, quiet
-from unabridged.encoders.batching import GPU_BATCH_TOKENS
-from unabridged.errors import ContextOverflow, MissingFile, UsageError
+from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from unabridged.errors import ContextOverflow, MissingFile, ModelError, UsageError
 from unabridged.rankers.lm.chat import ChatFormat
 from unabridged.rankers.lm.constrained import TokenGrammar
 from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
+from unabridged.rankers.lm.distribution import EntropyReader
 from unabridged.rankers.lm.lanes import Weights
 from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.streaming import written
@@ -60,8 +61,11 @@ class LocalModel:
             raise UsageError(f"context={context}: a prompt and its answer have at least one token.")
         self._most = context
         self._weights = Weights(model)
-        batch_tokens = batch_tokens or (GPU_BATCH_TOKENS if self._weights.device.startswith("cuda") else 1)
-        self._writer = Writer(self._weights, self.vocabulary, self.ends, batch_tokens)
+        on_gpu = self._weights.device.startswith("cuda")
+        writing = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else 1)
+        reading = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
+        self._writer = Writer(self._weights, self.vocabulary, self.ends, writing)
+        self._reader = EntropyReader(self._weights, self._writer.held, self.ends, reading)
 
     @classmethod
     def load(
@@ -197,6 +201,24 @@ class LocalModel:
                 raise error
         with self.lock:
             return score_continuations(self._writer.lane, pairs)
+
+    def entropies(
+        self, prompts: Sequence[Prompt], *, steps: int = 1, cancel: Event | None = None
+    ) -> list[tuple[float, ...] | ModelError]:
+        """Entropies of the next token and of the ``steps - 1`` that greedily follow, in nats, by prompt.
+
+        Equal prompts are read once.  :class:`ContextOverflow` for those that do not fit, before any forward pass.
+        """
+        if steps < 1:
+            raise UsageError(f"steps={steps}: an entropy is that of at least one token.")
+        ids = [tuple(self.ids(prompt)) for prompt in prompts]
+        first = {row: place for place, row in reversed([*enumerate(ids)])}
+        found: dict[int, tuple[float, ...] | ModelError] = {}
+        for place in first.values():
+            if (error := self._overflow(len(ids[place]), steps - 1)) is not None:
+                found[place] = error
+        found |= dict(self._reader.read(ids, [one for one in first.values() if one not in found], steps, cancel))
+        return [found[first[row]] for row in ids]
 
     def complete(
         self,
