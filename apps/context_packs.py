@@ -45,6 +45,19 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What a pack is made of, and how it was come by."""
+
+    hits: Any
+    """As :func:`assemble` takes them, best first."""
+    sources: Any = None
+    """Where their texts are read; None: the hits know."""
+    found: RerankedHits | None = None
+    select: dict[str, JSON] | None = None
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
     """A pack, and how its candidates were come by."""
 
@@ -98,16 +111,27 @@ def run_context(asked: Asked, packing: Mapping[str, Any], output: Output) -> Non
 
 def packed_for(asked: Asked, packing: Mapping[str, Any]) -> Packed:
     """The pack that was asked for."""
-    if not asked.question.strip():
-        raise UsageError("The question is empty; expected at least one word.")
-    if asked.k < 1:
-        raise UsageError(f"k is a positive whole number of candidates, got {asked.k}.")
     began = time.perf_counter()
-    packed = _of_files(asked, packing) if asked.folder is None else _of_index(asked.folder, asked, packing)
+    given = candidates_for(asked)
+    packed = Packed(
+        pack=assemble(asked.question, given.hits, sources=given.sources, **packing),
+        found=given.found,
+        select=given.select,
+        failures=given.failures,
+    )
     whole = round((time.perf_counter() - began) * 1000, 3)
     found_ms = round(whole - packed.pack.timings["total_ms"], 3)
     timings = {"find_ms": found_ms, **packed.pack.timings, "total_ms": whole}
     return replace(packed, pack=replace(packed.pack, timings=timings))
+
+
+def candidates_for(asked: Asked) -> Candidates:
+    """The hits that were asked for, or the passages of files, in their order."""
+    if not asked.question.strip():
+        raise UsageError("The question is empty; expected at least one word.")
+    if asked.k < 1:
+        raise UsageError(f"k is a positive whole number of candidates, got {asked.k}.")
+    return _of_files(asked) if asked.folder is None else _of_index(asked.folder, asked)
 
 
 def described(packed: Packed) -> str:
@@ -123,7 +147,7 @@ def described(packed: Packed) -> str:
     return "\n".join(lines if packed.found is None else [*lines, told(packed.found).strip()])
 
 
-def _of_index(folder: Path, asked: Asked, packing: Mapping[str, Any]) -> Packed:
+def _of_index(folder: Path, asked: Asked) -> Candidates:
     if asked.reading:
         raise UsageError(f"--{next(iter(asked.reading)).replace('_', '-')} is for files: name one with --file.")
     selecting = {} if asked.select is None else asked.loading
@@ -134,24 +158,23 @@ def _of_index(folder: Path, asked: Asked, packing: Mapping[str, Any]) -> Packed:
     [result] = index.search([asked.question], filter=parse_filters(asked.filters) or None, **search)
     if asked.again is not None:
         result, found = asked.again.applied(result, index, level)
-        return Packed(pack=assemble(asked.question, result, **packing), found=found)
+        return Candidates(hits=result, found=found)
     if asked.select is None:
-        return Packed(pack=assemble(asked.question, result, **packing))
+        return Candidates(hits=result)
     selector = selector_for(asked.select, asked.mode, asked.encoder, selecting)
     passages = [Passage(hit.doc_id, hit.span.start, hit.span.end, hit.span.text) for hit in result]
     chosen = selected(asked.question, passages, selector)
-    return Packed(pack=assemble(asked.question, chosen.pairs, sources=index, **packing), select=chosen.as_json())
+    return Candidates(hits=chosen.pairs, sources=index, select=chosen.as_json())
 
 
-def _of_files(asked: Asked, packing: Mapping[str, Any]) -> Packed:
+def _of_files(asked: Asked) -> Candidates:
     for name, given in (("--rerank", asked.again), ("--filter", asked.filters), ("--level", asked.level)):
         if given:
             raise UsageError(f"{name} is for an index, and --file has none: leave it out, or index the file first.")
     read = read_texts(asked.files, asked.reading)
     selector = selector_for(asked.select, asked.mode, asked.encoder, asked.loading)
     chosen = selected(asked.question, cut(read.texts, asked.passage_tokens), selector, asked.k)
-    pack = assemble(asked.question, chosen.pairs, sources=read.texts, **packing)
-    return Packed(pack=pack, select=chosen.as_json(), failures=read.failures)
+    return Candidates(hits=chosen.pairs, sources=read.texts, select=chosen.as_json(), failures=read.failures)
 
 
 def _level(index: Index, mode: Mode) -> Level:

@@ -31,6 +31,7 @@
             +-- ServerUnavailable                  5xx, no connection, or a connection that broke
             +-- MalformedResponse                  an answer that is not what the protocol says
             +-- LimitReached                       the calls, tokens or money allowed are used up
+            +-- AnswerBroken                       an answer broke off in the middle; has what had come
             +-- ModelCancelled                     the caller took the call back
 
 Exit code 7 (partial success) is not an error: it is returned when some items failed and the rest is done.
@@ -182,6 +183,14 @@ class MalformedResponse(ModelError):
 
 class LimitReached(ModelError):
     """A limit on calls, tokens or cost is used up; no request was sent."""
+
+
+class AnswerBroken(ModelError):
+    """An answer broke off; ``partial`` is what had come of it, and the cause says why."""
+
+    def __init__(self, message: str, *, partial: str) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 class ModelCancelled(ModelError):

@@ -1,0 +1,1 @@
+"""Answers over context packs: asked for, cited, checked."""
