@@ -91,7 +91,7 @@ def _named(name: str, network: bool) -> TokenCounter:
 
         return TokenCounter(name, _encoding(encoding(name, network=network)))
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return _of_folder(path, name)
     if path.is_file():
         return _of_file(path, name)

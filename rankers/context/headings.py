@@ -99,9 +99,15 @@ def _tree(text: str) -> tuple[tuple[Characters, Characters], ...]:
         return ()
     signatures, definitions = np.asarray(syntax.signatures).tolist(), np.asarray(syntax.definitions).tolist()
     return tuple(
-        ((start, start + len(text[start:end].rstrip())), (first, last))
+        (_visible(text, start, end), (first, last))
         for (start, end), (first, last) in zip(signatures, definitions, strict=True)
     )
+
+
+def _visible(text: str, start: int, end: int) -> Characters:
+    """The span without the white space at its edges."""
+    part = text[start:end]
+    return end - len(part.lstrip()), start + len(part.rstrip())
 
 
 def _signatures(text: str, start: int) -> list[Characters]:

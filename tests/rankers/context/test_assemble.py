@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from unabridged import assemble
 from unabridged.contracts import Hit, Span
 from unabridged.encoders._resolve import embedded_folder
-from unabridged.errors import BudgetTooSmall, SourceChanged, UsageError, ValidationError
+from unabridged.errors import BudgetTooSmall, SourceChanged, UnabridgedError, UsageError, ValidationError
 from unabridged.rankers.context.arranging import two_stage
 from unabridged.rankers.context.contracts import (
     BUDGET,
@@ -27,6 +27,8 @@ from unabridged.rankers.context.contracts import (
     Order,
 )
 from unabridged.rankers.context.counting import token_counter
+from unabridged.rankers.lm.convert import conversion_folder
+from unabridged.rankers.lm.embedded import embedded_file
 from unabridged.rankers.select.contracts import Passage
 
 PIECES = [
@@ -35,6 +37,10 @@ PIECES = [
     "# Heading\n", "word ", "Why? Because! ", "x" * 40 + " ", "\u200b", "[3] ", '"quoted" ', "\t", "\n\n", "\ufb01n. ",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+
+
+def name_of(tokenizer) -> str:
+    return getattr(tokenizer, "__name__", tokenizer)
 
 
 def words(text: str) -> int:
@@ -48,6 +54,17 @@ def letters(text: str) -> int:
 def bytes_squared(text: str) -> int:
     """Not additive at all: the sum of parts says nothing of the whole."""
     return len(text) ** 2 // 100
+
+
+def is_converted() -> bool:
+    """Whether the embedded language model is here and need not be converted first, which takes a minute."""
+    try:
+        return conversion_folder(embedded_file()).is_dir()
+    except UnabridgedError:
+        return False
+
+
+HAS_MODEL = pytest.mark.skipif(not is_converted(), reason="the embedded language model is not here, or not converted")
 
 
 @st.composite
@@ -80,7 +97,9 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("tokenizer", ["embedded", words, letters, bytes_squared], ids=str)
+@pytest.mark.parametrize(
+    "tokenizer", ["embedded", pytest.param("embedded-lm", marks=HAS_MODEL), words, letters, bytes_squared], ids=name_of
+)
 @settings(max_examples=30, deadline=None)
 @given(case=offered(), options=OPTIONS, budget=st.integers(1, 400))
 def test_spans_are_their_sources_every_hit_is_accounted_for_and_the_budget_holds(tokenizer, case, options, budget):
@@ -304,7 +323,6 @@ def test_unknown_documents_and_spans_outside_are_refused_or_dropped():
         ([{"doc_id": "news"}], {"sources": lambda name: 5}, UsageError, "int"),
         ([{"doc_id": "news"}], {"tokenizer": lambda text: 1.5}, UsageError, "1.5"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_meant_is_refused(hits, options, error, message):
     with pytest.raises(error, match=message):
