@@ -1,7 +1,8 @@
 """The small language model that a package carries: SmolLM2-135M-Instruct, 8,192 tokens, Apache-2.0.
 
-It is the default because it needs no network and no account, not because it is strong: 135 million parameters rank
-better by likelihood than by writing lists.
+It is the default because it needs no network and no account, not because it is strong.  As it comes it does not rank
+better than BM25 did on the sets where that was measured (benchmarks/results/rerank_cpu.md): asked for a whole list it
+repeats the order in which documents are shown, and its likelihoods and attention order them worse.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from unabridged.rankers.contracts import Candidate, Request, Status
+from unabridged.rankers.listwise.asking import Settings
+from unabridged.rankers.listwise.engine import ListwiseRanker
 from unabridged.rankers.lm import embedded
 from unabridged.rankers.lm.contracts import Completion, Message, Permutation, Sampling
 from unabridged.rankers.lm.load import LocalOptions, load_model
@@ -79,13 +82,28 @@ def assert_same(local, remote, prompts, tokens):
         assert isinstance(other, Completion)
         assert other.text == one.text
         assert other.usage.prompt == one.usage.prompt
-        assert other.finish == one.finish
+        # This server says "length" of an answer whose end is the last token that it may have.
+        assert other.finish == one.finish or (other.finish, other.usage.completion) == ("length", tokens)
     return answers
+
+
+def assert_ranked_alike(local, remote):
+    request = Request("capital of France", tuple(Candidate(str(n), text) for n, text in enumerate(TEXTS)), "q")
+    [one] = ListwiseRanker(local).rank([request])
+    [free] = ListwiseRanker(local, settings=Settings(constrain="never", retries=0)).rank([request])
+    [other] = ListwiseRanker(remote, settings=Settings(workers=1, retries=0)).rank([request])
+    assert sorted(one.order) == sorted(other.order) == list(range(len(TEXTS)))
+    # Here the answer is a permutation by construction; the server's words are read, and are those of the free answer.
+    assert (one.status, one.steps, one.spent.calls) == (Status.OK, (), 1)
+    assert (other.order, other.status, other.steps) == (free.order, free.status, free.steps)
+    assert other.spent.usage.prompt == free.spent.usage.prompt == one.spent.usage.prompt
+    assert all(exposure.shown == exposure.total for exposure in other.exposures)
 
 
 def test_a_tiny_model_answers_alike_here_and_behind_a_server(llama_folder, tmp_path):
     with both_paths(llama_folder, tmp_path / "log") as (local, remote):
         assert_same(local, remote, [ranking_prompt(), [Message("user", "What is it?")]], tokens=12)
+        assert_ranked_alike(local, remote)
         assert remote.adaptations == ()
         (constrained,) = remote.complete(
             [ranking_prompt()], Sampling(max_tokens=4), constraint=Permutation(labels=LABELS)
@@ -105,5 +123,6 @@ def test_the_embedded_model_answers_alike_here_and_behind_a_server(tmp_path):
         prompts = [ranking_prompt(), [Message("user", "What is the capital of France? Answer in one word.")]]
         answers = assert_same(local, remote, prompts, tokens=10)
         assert "Paris" in answers[1].text
+        assert_ranked_alike(local, remote)
         (ranking,) = local.complete(prompts[:1], Sampling(max_tokens=1), constraint=Permutation(labels=LABELS))
     assert sorted(ranking.text.split(" > ")) == sorted(LABELS)
