@@ -21,6 +21,7 @@ from unabridged.apps import (  # noqa: F401 - they add their commands to eval an
 )
 from unabridged.apps import options as o
 from unabridged.apps.advising import advise
+from unabridged.apps.ask_command import ask as ask_command
 from unabridged.apps.context_command import context as context_command
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, exit_codes, fail, say
@@ -284,6 +285,7 @@ def doctor(output: o.OutputOption = Output.TEXT) -> None:
 
 app.command("rerank")(rerank_command)
 app.command("context")(context_command)
+app.command("ask")(ask_command)
 app.command()(advise)
 app.command()(run_commands.verify)
 app.add_typer(evaluation, name="eval")

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unabridged.apps.answering import answer
     from unabridged.apps.rankers import RankerOptions, load_ranker
     from unabridged.apps.rerank_hits import rerank
     from unabridged.contracts import Document, Encoded, Encoder, Failure, Hit, Hits, Level, OverflowPolicy, Span
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from unabridged.errors import UnabridgedError
     from unabridged.rankers.context.assemble import assemble
     from unabridged.rankers.context.contracts import ContextPack
+    from unabridged.rankers.generate.contracts import Answer
     from unabridged.retrievers.api import build_index, open_index
 
 _HOMES = {
+    "Answer": "rankers.generate.contracts",
     "ContextPack": "rankers.context.contracts",
     "Document": "contracts",
     "Encoded": "contracts",
@@ -32,6 +35,7 @@ _HOMES = {
     "RankerOptions": "apps.rankers",
     "Span": "contracts",
     "UnabridgedError": "errors",
+    "answer": "apps.answering",
     "assemble": "rankers.context.assemble",
     "build_index": "retrievers.api",
     "load_encoder": "encoders.load",
@@ -44,6 +48,7 @@ _HOMES = {
 """Public name -> the module that defines it."""
 
 __all__ = [
+    "Answer",
     "ContextPack",
     "Document",
     "Encoded",
@@ -56,6 +61,7 @@ __all__ = [
     "RankerOptions",
     "Span",
     "UnabridgedError",
+    "answer",
     "assemble",
     "build_index",
     "load_encoder",

@@ -99,20 +99,19 @@ class Answerer:
             ), clock)  # fmt: skip
         if self.settings.strategy == "sure":
             return self._ended(self._by_sure(question, shown, timings, listener, cancel), clock)
-        spent = Spent()
-        for left in reversed(range(AGAIN)):
+        spent, refused = Spent(), 0
+        while True:
             try:
                 return self._ended(self._written(question, shown, timings, spent, listener, cancel), clock)
             except ContextOverflow as error:
                 # A server whose context is unknown, or whose tokens were estimated.
-                smaller = fitting.smaller(shown, error) if left else None
+                refused += 1
+                smaller = fitting.smaller(shown, error) if refused < AGAIN else None
                 if smaller is None:
                     raise
                 spent += Spent.of(error)
-                shown = fitting.shown(hits, sources, budget=smaller, notes=(
-                    *shown.notes, f"the model refused the prompt as too long: shown again in {smaller:,} tokens",
-                ))  # fmt: skip
-        raise AssertionError  # pragma: no cover - the last round returns or raises
+                note = f"the model refused the prompt as too long: shown again in {smaller:,} tokens"
+                shown = fitting.shown(hits, sources, budget=smaller, notes=(*shown.notes, note))
 
     def _written(
         self,

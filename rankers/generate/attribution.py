@@ -50,18 +50,18 @@ def attributed(
 
 def sentences(text: str) -> list[Characters]:
     """The sentences of an answer; numbers in brackets behind a full stop belong to the sentence before it."""
+    # Numbers do not end a sentence and do not begin one.
+    blank = CITED.sub(lambda match: " " * len(match.group()), text)
     found: list[Characters] = []
     at = 0
-    for end in sentence_ends(text, 0, len(text)):
-        start = end - len(text[at:end].lstrip())
-        # A number behind the stop may stand in front of the next sentence, or alone.
-        while found and (match := CITED.match(text, at, end)) is not None:
-            at = match.end()
-            found[-1] = (found[-1][0], at)
-            start = end - len(text[at:end].lstrip())
-        if start < end:
+    for stop in sentence_ends(blank, 0, len(blank)):
+        end = stop
+        while (match := CITED.match(text, end)) is not None:
+            end = match.end()
+        start = max(at, stop - len(text[at:stop].lstrip()))
+        if start < stop:
             found.append((start, end))
-        at = end
+        at = max(at, end)
     return found
 
 
