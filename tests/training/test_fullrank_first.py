@@ -98,7 +98,7 @@ def test_rows_of_other_lengths_do_not_change_a_score(base):
     longer = Request("the query", (*REQUEST.candidates, Candidate("long", "a much longer text " * 12)))
     together = make_group(local, longer, range(5), passage_tokens=None)
     task = LikelihoodTask(local.model, [together], Tuning(method="full"))
-    apart = [float(task.scores(one)) for one in alone]
+    apart = [value for one in alone for value in task.scores(one).tolist()]
     assert task.scores(together).tolist()[:4] == pytest.approx(apart, abs=1e-4)
 
 
