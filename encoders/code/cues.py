@@ -12,10 +12,9 @@ CUE_CHARACTERS = 1 << 16
 SPARSE = 2000
 """Characters for each cue, at most: code is dense with them, comments are not, and in prose a word is one by chance."""
 
-_TYPESCRIPT = (
-    r"\binterface \w+ (extends \w+ )?\{|\w\??: (string|number|boolean|void|any|unknown)\b|^import type |\bas const\b",
-    r"^export (type|interface|enum|abstract|declare)\b|^(declare|type \w+ =)|\b(private|public|readonly) \w+:",
-)
+_COMMENT_LINE = re.compile(r"^[ \t]*(?://|/?\*).*\n?", re.MULTILINE)
+"""Lines of ``//`` and ``/* */``: a library's file may have ten for each one of code."""
+
 _CUES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "python": (
         r"^\s*(def \w+\(|class \w+.*:$|from [\w.]+ import |elif .*:$|except\b.*:$|with .*:$|for .* in .*:$|if .*:$)",
@@ -24,13 +23,18 @@ _CUES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "java": (
         r"^import (static )?[\w.]+(\.\*)?;|^package [\w.]+;|\bSystem\.(out|err)\b|@Override\b|\bthrows \w+",
         r"\b(public|private|protected) (static |final |abstract )*[\w<>\[\], ]+ \w+ ?\(|\bnew \w+(<.*>)?\(",
+        r"^(public |abstract |final )*(class|interface|enum|@interface) \w+.*\{$",
     ),
     "javascript": (
         r"\bfunction ?\w*\(|\b(const|let|var) [\w{\[][^:\n]* = |=> ?[({]|\brequire\(['\"]|\bmodule\.exports\b|[!=]==",
-        r"\bconsole\.\w+\(|^export (default|const|function|class)\b|^import .* from ['\"]",
+        r"\bconsole\.\w+\(|^export (default|const|function|class|\*|\{)|^(import|\}) .*from ['\"]|^import ['\"]",
     ),
-    "typescript": _TYPESCRIPT,
-    "tsx": (r"\bReact\.FC\b|\bclassName=|^\s*</\w+>\)?;?$", *_TYPESCRIPT),
+    "typescript": (
+        r"\binterface \w+ (extends \w+ )?\{|\w\??: (string|number|boolean|void|any|unknown)\b|\bas const\b",
+        r"^(import type|declare|type \w+(<.{0,99}>)? =)|^export (type|interface|enum|abstract|declare)\b",
+        r"\b(private|public|readonly) \w+:|\bimplements \w+|\bfunction \w*<",
+        r"\): [\w.]+(<.{0,99}>)?(\[\])? ?[{;]|[(,] ?\w+\??: \w+[<,)\[]",
+    ),
     "go": (
         r"^func (\(\w+ \*?\w+\) )?\w+\(|^package \w+$| := |\bif err != nil\b|^import \($|\bfmt\.\w+\(",
         r"^type \w+ struct",
@@ -62,7 +66,7 @@ _CUES: Mapping[str, tuple[str, ...]] = MappingProxyType({
 
 def likely(text: str, most: int) -> list[str]:
     """The names of at most ``most`` languages whose cues are frequent in ``text``, those with more of them first."""
-    sample = text[:CUE_CHARACTERS]
+    sample = _COMMENT_LINE.sub("", text[:CUE_CHARACTERS])
     counts = {name: sum(1 for _ in cue.finditer(sample)) for name, cue in _compiled().items()}
     frequent = (name for name, count in counts.items() if count * SPARSE >= max(1, len(sample)))
     return sorted(frequent, key=lambda name: -counts[name])[:most]

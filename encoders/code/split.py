@@ -29,7 +29,7 @@ from unabridged.encoders.code.syntax import Syntax
 from unabridged.encoders.windows import IN_WORD, LINE, WHOLE, WORD, Ids, Windows, check_overlap, divide, whole
 from unabridged.errors import UsageError
 
-VERSION = 1
+VERSION = 2
 """Rises whenever the same text would be cut elsewhere: it is part of the passport of encoders that split code."""
 
 
