@@ -17,6 +17,7 @@ from unabridged.apps import (  # noqa: F401 - they add their commands to eval an
     fetching,
     measuring,
     run_commands,
+    select_runs,
     synth_runs,
 )
 from unabridged.apps import options as o

@@ -15,11 +15,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
-from unabridged.contracts import Encoder
+from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.errors import UsageError
 from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.select.contracts import Selector
@@ -69,13 +69,32 @@ def load_selector(name: str, options: SelectorOptions | None = None, **more: obj
     given = options or SelectorOptions(**more)  # type: ignore[arg-type]
     if options is not None and more:
         raise UsageError(f"Give options or {', '.join(sorted(more))}, not both.")
-    stages = _stages(name)
-    _check(name, [stage for _, stage in stages], given)
-    (_, first), *rest = stages
+    _check(name, given)
+    (_, first), *rest = _stages(name)
     found = _built(first, given)
     for depth, stage in rest:
         found = _cascade(found, _built(stage, given), given.depth if depth is None else depth)
     return found
+
+
+def identity(selector: Selector) -> dict[str, JSON]:
+    """What tells two selectors' scores apart: the label, and the fingerprints of all models inside."""
+    return {"label": selector.label, "models": sorted(set(_fingerprints(selector)))}
+
+
+def _fingerprints(part: object) -> Iterator[str]:
+    if isinstance(passport := getattr(part, "passport", None), Passport):
+        yield passport.fingerprint
+    if isinstance(own := getattr(part, "fingerprint", None), str):
+        yield own
+    for name in _PARTS:
+        inner = getattr(part, name, ())
+        for one in inner if isinstance(inner, tuple) else (inner,):
+            yield from _fingerprints(one)
+
+
+_PARTS = ("encoder", "language", "model", "local", "ranker", "base", "first", "second", "selectors")
+"""Where selectors keep what they are made of."""
 
 
 def _stages(name: str) -> list[tuple[int | None, str]]:
@@ -95,14 +114,24 @@ def _stages(name: str) -> list[tuple[int | None, str]]:
     return stages
 
 
-def _check(name: str, stages: list[str], given: SelectorOptions) -> None:
-    """:class:`UsageError` for an unknown name, which lists those that there are, and for an option without effect."""
+def options_of(name: str) -> frozenset[str]:
+    """The fields of :class:`SelectorOptions` that change something for ``name``.
+
+    :class:`UsageError` for an unknown name, which lists those that there are.
+    """
+    stages = [stage for _, stage in _stages(name)]
     known = {"depth"} if len(stages) > 1 else set()
     for kind in (kind for stage in stages for kind in _kinds(stage)):
         if kind not in KINDS:
             listed = "; ".join(f"{word} ({one.about})" for word, one in KINDS.items())
             raise UsageError(f"{name!r} names no selector: {kind!r} is none of {listed}. Join stages by '>'.")
         known |= KINDS[kind].takes
+    return frozenset(known)
+
+
+def _check(name: str, given: SelectorOptions) -> None:
+    """:class:`UsageError` for an unknown name, and for an option without effect."""
+    known = options_of(name)
     default = SelectorOptions()
     for one in fields(SelectorOptions):
         if getattr(given, one.name) != getattr(default, one.name) and one.name not in known:

@@ -104,7 +104,7 @@ def synth(  # noqa: PLR0913 - one parameter per option
         options = Options(name, encoder, mode, Level.DOC, o.given(overflow=overflow, level=level), loading)
         many = {} if task in RETRIEVAL else {"samples": samples}
         order = Order(task, list(dict.fromkeys(numbers(lengths, "--lengths"))), seed, options=many)
-        folders = [_made(order, length, out / "sets") for length in order.lengths]
+        folders = [made_folder(order, length, out / "sets") for length in order.lengths]
         if task in RETRIEVAL:
             sets = [(whole, evidence_in(one, whole)) for one in folders for whole in [read_set(one)]]
             run_sets(options, sets, None, out, quiet, output)
@@ -125,8 +125,8 @@ def synth(  # noqa: PLR0913 - one parameter per option
             "pipeline": pipeline.as_json(),
             "unabridged": unabridged.__version__,
         }
-        path = _record_place(out, options.name, settings)
-        record = _kept(path, options.name, settings)
+        path = record_place(out, options.name, settings)
+        record = kept_record(path, options.name, settings)
         if record is None:
             found = [select(read_samples(one), model, pipeline, out / "indexes", stretch, allowance) for one in folders]
             record = _recorded(path, options.name, settings, found)
@@ -175,7 +175,7 @@ def select(
     )
 
 
-def _made(order: Order, length: int, out: Path) -> Path:
+def made_folder(order: Order, length: int, out: Path) -> Path:
     """The folder of one length; one of the same task, length, seed and number, by the same generator, is kept."""
     version = GENERATORS.get(order.task, sentences).VERSION
     place = out / fingerprint([order.task.value, version, order.seed, dict(order.options)])[:12]
@@ -183,11 +183,12 @@ def _made(order: Order, length: int, out: Path) -> Path:
     return folder if (folder / RECORD).is_file() else make(order, length, place, None).folder
 
 
-def _record_place(out: Path, name: str, settings: Mapping[str, Any]) -> Path:
+def record_place(out: Path, name: str, settings: Mapping[str, Any]) -> Path:
+    """Where the record of a choice of context lies, by the system's name and all settings."""
     return out / "selections" / str(settings["task"]) / f"{file_name(name)}-{fingerprint(settings)[:12]}.json"
 
 
-def _kept(path: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+def kept_record(path: Path, name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of the same system under the same settings; None where there is none or it is damaged."""
     try:
         record = json.loads(path.read_bytes())

@@ -66,6 +66,21 @@ def judged(sample: Sample, ranked: Sequence[Span], allowance: int, count: Callab
     :class:`UsageError` for a stretch outside the text.
     """
     text = sample.text
+    kept, used = fitting(text, ranked, allowance, count)
+    spans = sample.spans
+    found = tuple(any(a <= spans[at][0] and spans[at][1] <= b for a, b in kept) for at in sample.evidence)
+    context = "\n".join(text[first:last] for first, last in kept)
+    held = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", context) is not None for answer in sample.answers]
+    return Outcome(found, sum(held) / len(held), used)
+
+
+def fitting(
+    text: str, ranked: Sequence[Span], allowance: int, count: Callable[[str], int] = words
+) -> tuple[list[Span], int]:
+    """What fits of the stretches of ``text``, in the order of the text, and its size; see :func:`judged`.
+
+    :class:`UsageError` for a stretch outside the text.
+    """
     kept: list[Span] = []
     used = 0
     for start, end in ranked:
@@ -76,11 +91,7 @@ def judged(sample: Sample, ranked: Sequence[Span], allowance: int, count: Callab
         if size > allowance:
             break
         kept, used = more, size
-    spans = sample.spans
-    found = tuple(any(a <= spans[at][0] and spans[at][1] <= b for a, b in kept) for at in sample.evidence)
-    context = "\n".join(text[first:last] for first, last in kept)
-    held = [re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", context) is not None for answer in sample.answers]
-    return Outcome(found, sum(held) / len(held), used)
+    return kept, used
 
 
 def summed(samples: Sequence[Sample], outcomes: Sequence[Outcome], allowance: int) -> Selection:
