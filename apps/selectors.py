@@ -8,7 +8,8 @@
     linked                  words, and the passages that these lead to by rare terms: for chains of evidence
     iterative:hybrid        questions that grow by what was found; what follows the colon answers each
     cross:path/to/folder    a cross-encoder
-    attention               a language model, the embedded one where no other is named
+    xl3m                    a language model, the embedded one where no other is named
+    likelihood:openai:MODEL@http://host/v1
     bm25>xl3m               the best 32 by words, scored by the second
     bm25>64>xl3m            the best 64
 """
@@ -16,8 +17,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Literal, cast
 
 from unabridged.contracts import JSON, Encoder, Passport
 from unabridged.errors import UsageError
@@ -45,6 +47,8 @@ class SelectorOptions:
     """Most tokens that a language model reads; None: its own."""
     network: bool = False
     """Allows a model to be downloaded by its hub id."""
+    server: Mapping[str, JSON] = field(default_factory=dict)
+    """Further fields of :class:`~unabridged.rankers.lm.server.Server`, for models behind one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +195,60 @@ def _cross(rest: str, given: SelectorOptions) -> Selector:
     return RankerSelector(ranker, cross_cost(ranker), at_once=CROSS_AT_ONCE)
 
 
+def _xl3m(kind: Literal["entropy", "mean", "contrast"]) -> Callable[[str, SelectorOptions], Selector]:
+    """A builder of selectors by how sure a language model is."""
+
+    def build(rest: str, given: SelectorOptions) -> Selector:
+        from unabridged.rankers.select.xl3m import EntropySelector, EntropySettings
+
+        return EntropySelector(_language(rest, given), EntropySettings(kind=kind))
+
+    return build
+
+
+def _likelihood(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.select.likely import LikelihoodSelector
+
+    return LikelihoodSelector(_language(rest, given))
+
+
+def _attention(rest: str, given: SelectorOptions) -> Selector:
+    from unabridged.rankers.attention import AttentionRanker, LocalWeights
+    from unabridged.rankers.select.grouped import GroupedSelector, GroupSettings
+
+    if _behind_server(rest):
+        raise UsageError(f"{rest} is behind a server, and attention needs local weights. Use a local model.")
+    language = _language(rest, given)
+    ranker = AttentionRanker(cast("LocalWeights", language))
+    tokens = GroupSettings().tokens
+    if language.capabilities.context is not None:
+        tokens = min(tokens, max(2, language.capabilities.context // 2))
+    return GroupedSelector(ranker, language.count_texts, GroupSettings(tokens=tokens, calls=2))
+
+
+def _language(rest: str, given: SelectorOptions) -> LanguageModel:
+    """The model that was loaded, or the one that is named, or the embedded one."""
+    if given.language is not None:
+        if rest:
+            raise UsageError(f"A language model is given, and {rest!r} is named besides. Do one of the two.")
+        return given.language
+    from unabridged.rankers.lm.load import LocalOptions, load_model
+
+    if _behind_server(rest):
+        if given.device is not None or given.precision is not None:
+            raise UsageError(f"{rest} is behind a server: device and precision are chosen there.")
+        context = {} if given.context is None else {"context": given.context}
+        return load_model(rest, server={**given.server, **context})
+    if given.server:
+        raise UsageError(f"{rest or EMBEDDED} is on this machine and has no server. Leave server out.")
+    local = LocalOptions(device=given.device, precision=given.precision, context=given.context)
+    return load_model(rest or EMBEDDED, local=local, network=given.network)
+
+
+def _behind_server(name: str) -> bool:
+    return name.startswith(("openai:", "http://", "https://"))
+
+
 def _linked(rest: str, given: SelectorOptions) -> Selector:
     from unabridged.rankers.select.linked import LinkedSelector
 
@@ -211,7 +269,7 @@ def _inner(rest: str, given: SelectorOptions) -> Selector:
 CROSS_AT_ONCE = 128
 """Passages that a cross-encoder scores between two looks at whether it should stop."""
 _ENCODER = frozenset({"encoder", "device", "precision", "network"})
-_LANGUAGE = frozenset({"language", "device", "precision", "context", "network"})
+_LANGUAGE = frozenset({"language", "device", "precision", "context", "network", "server"})
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "bm25": Kind(_bm25, frozenset(), "words; bm25:VARIANT"),
@@ -220,5 +278,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "linked": Kind(_linked, frozenset(), "words and the rare terms that passages share; linked:SELECTOR"),
         "iterative": Kind(_iterative, frozenset(), "questions that grow by what is found; iterative:SELECTOR"),
         "cross": Kind(_cross, frozenset({"device"}), "a cross-encoder; cross:MODEL"),
+        "attention": Kind(_attention, _LANGUAGE, "what a local language model looks at; attention:MODEL"),
+        "xl3m": Kind(_xl3m("entropy"), _LANGUAGE, "how sure a language model is of its next token; xl3m:MODEL"),
+        "xl3m-mean": Kind(_xl3m("mean"), _LANGUAGE, "the same over several tokens"),
+        "contrast": Kind(_xl3m("contrast"), _LANGUAGE, "how much surer the passage makes it; contrast:MODEL"),
+        "likelihood": Kind(_likelihood, _LANGUAGE, "how likely it finds the question; likelihood:MODEL"),
     }
 )

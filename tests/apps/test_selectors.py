@@ -274,3 +274,44 @@ def test_passages_of_a_selector_are_those_of_the_text():
     case = case_of(twohop(20, 0), 3)
     assert all(isinstance(one, Passage) for one in select_runs.passages_of(case))
     assert "".join(one.text for one in select_runs.passages_of(case)).replace(" ", "") == case.text.replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    import importlib.util
+
+    from unabridged.rankers.lm.local import LocalModel
+
+    place = Path(__file__).parents[1] / "rankers" / "lm" / "tiny_language_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_language_models", place)
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    return LocalModel.load(tiny.llama(tmp_path_factory.mktemp("lm") / "model"), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["attention", "xl3m", "xl3m-mean", "contrast", "likelihood"])
+def test_language_models_score_behind_words_and_alone(local, name):
+    texts = [f"row {n} says that gate {n} is {n}{n}" for n in range(9)]
+    own = [Passage("d", 0, len(text), text) for text in texts]
+    alone = load_selector(name, language=local)
+    assert isinstance(alone, Selector)
+    found = alone.score("gate 3", own)
+    assert len(found.scores) == 9
+    assert found.spent.calls >= 1
+    assert alone.cost("gate 3", own).calls >= 1
+    behind = load_selector(f"bm25>4>{name}", language=local).score("gate 3", own)
+    assert sum(score is not None for score in behind.scores) == 4
+    assert behind.scores[3] is not None
+    with pytest.raises(UsageError, match="besides"):
+        load_selector(f"{name}:embedded", language=local)
+    assert identity(alone)["models"] == [local.fingerprint]
+
+
+def test_what_a_server_or_a_local_model_has_not_is_refused_before_anything_is_loaded():
+    for name, options, says in (
+        ("attention:openai:m@http://127.0.0.1:9/v1", {}, "needs local weights"),
+        ("xl3m:openai:m@http://127.0.0.1:9/v1", {"device": "cpu"}, "behind a server"),
+        ("xl3m", {"server": {"key": "k"}}, "has no server"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            load_selector(name, **options)
