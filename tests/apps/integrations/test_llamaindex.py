@@ -89,7 +89,9 @@ def test_packs_hold_their_budget_and_join_what_overlaps(index, folder, corpus, b
 
 def test_nodes_of_llamaindexes_own_splitter_are_joined_where_they_overlap():
     text = " ".join(f"Sentence {n} speaks of thing{n} and of other{n * 3}." for n in range(40))
-    nodes = SentenceSplitter(chunk_size=60, chunk_overlap=25).get_nodes_from_documents([Document(text=text, id_="d")])
+    nodes = SentenceSplitter(chunk_size=60, chunk_overlap=25, tokenizer=str.split).get_nodes_from_documents(
+        [Document(text=text, id_="d")]
+    )
     assert nodes[1].start_char_idx < nodes[0].end_char_idx
     scored = [NodeWithScore(node=one, score=1.0 - at / 100) for at, one in enumerate(nodes[:3])]
     found = UnabridgedPostprocessor(budget=1000).postprocess_nodes(scored, query_str="thing1")
