@@ -51,6 +51,10 @@ SplitOption: TypeAlias = Annotated[
     Split | None,
     typer.Option("--split", help="Where to cut: prose, or for source code syntax, lines, spaces, tokens [prose]."),
 ]
+Cut: TypeAlias = Annotated[
+    Split | None,
+    typer.Option("--cut", help="What --split is elsewhere: prose, or for code syntax, lines, spaces, tokens [prose]."),
+]
 LanguageOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--language", help="With --split syntax: of texts that do not tell theirs, as by a suffix [guessed]."),

@@ -17,6 +17,7 @@ from unabridged.apps.output import Output, complain, emit, exit_codes, say
 from unabridged.apps.places import check_file
 from unabridged.apps.rerank_options import FEW, Rerank, RerankDepth, RerankOption, pairs, ranker_options
 from unabridged.contracts import Encoder, Level, OverflowPolicy
+from unabridged.encoders.code.split import Split
 from unabridged.encoders.methods import LogN, Method
 from unabridged.errors import EXIT_PARTIAL, MissingFile, UsageError
 from unabridged.retrievers.result import Mode
@@ -59,6 +60,11 @@ def beir(  # noqa: PLR0913 - one parameter per option
     level: o.LevelOption = None,
     recipe: o.RecipeOption = None,
     max_tokens: o.MaxTokens = None,
+    cut: o.Cut = None,
+    language: o.LanguageOption = None,
+    header: o.Header = False,
+    comments: o.Comments = None,
+    docstrings: o.Docstrings = None,
     late_tokens: o.LateTokens = None,
     carry: o.Carry = None,
     extend: o.Extend = None,
@@ -87,7 +93,8 @@ def beir(  # noqa: PLR0913 - one parameter per option
             name, encoder, mode, rank,
             o.given(overflow=overflow, level=level, recipe=recipe),
             o.given(
-                max_tokens=max_tokens, late_tokens=late_tokens, carry=carry, device=device, backend=backend,
+                max_tokens=max_tokens, split=cut, language=language, header=header or None, comments=comments,
+                docstrings=docstrings, late_tokens=late_tokens, carry=carry, device=device, backend=backend,
                 precision=precision, network=network or None,
                 extension=o.extension(extend, target_tokens, None, temperature, logn, None),
             ),
@@ -267,7 +274,7 @@ class Options:
 
 
 def _word(value: object) -> str:
-    return str(value.value) if isinstance(value, (Mode, Level, Method, LogN, OverflowPolicy)) else str(value)
+    return str(value.value) if isinstance(value, (Mode, Level, Method, LogN, OverflowPolicy, Split)) else str(value)
 
 
 def evidence_in(folder: Path, whole: RetrievalSet) -> Evidence:

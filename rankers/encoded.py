@@ -66,8 +66,16 @@ def _exposure(found: Encoded, place: int, best: Sequence[int]) -> Exposure:
         return int(found.spans[row, 0]), int(found.spans[row, 1])
 
     first, last = int(found.offsets[place]), int(found.offsets[place + 1])
-    total, seen = int(found.coverage.total[place]), int(found.coverage.seen[place])
-    return Exposure(total, seen, tuple(map(span, range(first, last))), last - first, best=tuple(map(span, best)))
+    seen = int(found.coverage.seen[place])
+    # What was left out by choice is no part of what was to be shown.
+    left = 0 if found.coverage.left_out is None else int(found.coverage.left_out[place])
+    return Exposure(
+        int(found.coverage.total[place]) - left,
+        seen,
+        tuple(map(span, range(first, last))),
+        last - first,
+        best=tuple(map(span, best)),
+    )
 
 
 def _unranked(request: Request) -> Ranking:

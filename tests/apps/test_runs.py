@@ -276,6 +276,14 @@ def test_the_command_runs_prints_and_continues(tmp_path: Path) -> None:
     assert "95 %" in text.output
     assert "tokens/s" in text.output
     assert "0 of 12 documents not read to the end" in text.output
+    way = ["--cut", "syntax", "--language", "python", "--no-comments"]
+    code = CliRunner().invoke(app, [*line, *way, "--output", "json"])
+    assert code.exit_code == 0, code.output
+    name = "hashing-hybrid-split=syntax-language=python-comments=False"
+    assert json.loads(code.output)["runs"][0]["system"]["name"] == name
+    other = CliRunner().invoke(app, [*line, "--cut", "lines", "--language", "python"])
+    assert other.exit_code == 2
+    assert "needs split='syntax'" in other.output
     refused = CliRunner().invoke(app, [*line, "-m", "nDGC@10"])
     assert refused.exit_code == 2
     assert "nDCG" in refused.output

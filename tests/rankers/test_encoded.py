@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unabridged.encoders.hashing import HashingEncoder
+from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
 from unabridged.rankers.contracts import Candidate, Ranker, Request, Status
 from unabridged.rankers.encoded import EncoderRanker
@@ -47,3 +48,15 @@ def test_other_sums_change_scores_and_a_cancelled_run_ranks_nothing():
     [ranking] = EncoderRanker(encoder).rank([request_of(*TEXTS)], cancel=cancel)
     assert (ranking.order, ranking.status) == ((0, 1, 2, 3), Status.FAILED)
     assert ranking.steps[0].action == "stopped"
+
+
+def test_comments_that_are_left_out_by_choice_are_not_counted_as_cut_off():
+    pytest.importorskip("tree_sitter_python")
+    code = "# a remark that nobody asked for\nimport os\n\ndef size(path):\n    return os.stat(path).st_size\n"
+    every, bare = (
+        EncoderRanker(load_encoder("hashing", split="syntax", language="python", comments=read))
+        for read in (True, False)
+    )
+    [whole], [part] = (ranker.rank([request_of(code)])[0].exposures for ranker in (every, bare))
+    assert whole.shown == whole.total
+    assert 0 < part.shown == part.total < whole.total

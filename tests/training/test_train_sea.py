@@ -407,6 +407,20 @@ def test_vectors_of_full_training_before_a_step_are_those_of_the_encoder(bert_fo
     assert shelf.lengths.tolist() == tokens.sizes.tolist()
 
 
+def test_only_questions_longer_than_a_window_are_counted_as_cut_not_those_with_comments_left_out(bert_folder):
+    from unabridged.training.sea.full import check_trainable, token_blocks
+
+    pytest.importorskip("tree_sitter_python")
+    code = "def f(a):\n    # why\n    return a\n"
+    for question, cut in ((code, 0), (code * 40, 1)):
+        data = collect([Pair(question, (code,))])
+        for comments in (True, False):
+            base = check_trainable(
+                load_encoder(bert_folder, device="cpu", split="syntax", language="python", comments=comments)
+            )
+            assert token_blocks(data, base).cut == cut
+
+
 def test_gradients_of_full_training_reach_every_parameter_and_do_not_depend_on_chunks(bert_folder):
     from unabridged.training.sea.full import FullTower, check_trainable, token_blocks
 

@@ -121,9 +121,9 @@ def _sequences(base: TransformerEncoder, texts: list[str], *, asked: bool) -> li
     found = np.split(packed.ids, packed.offsets[1:-1])
     reading = work.reading
     parts = []
+    cut = reading.coverage.cut
     for u, (first, last) in enumerate(zip(reading.offsets[:-1].tolist(), reading.offsets[1:].tolist(), strict=True)):
-        seen, total = int(reading.seen[u]), int(reading.total[u])
-        parts.append(_Part(found[first:last], packed.lead[first:last], seen, seen < total))
+        parts.append(_Part(found[first:last], packed.lead[first:last], int(reading.seen[u]), bool(cut[u])))
     return [parts[u] for u in distinct.index.tolist()]
 
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import sysconfig
+from pathlib import Path
 
 import pytest
 from tests_code import SOURCES
@@ -85,6 +87,37 @@ def test_php_without_its_tag_is_php():
 def test_what_is_no_code_is_in_no_language(text):
     found = syntax_of(text)
     assert (found.syntax, found.reason) == (None, "unknown language")
+
+
+COMMENTS = (
+    "/**\n" + " * What is said at length of every function, of why it is so, of how it may be called.\n" * 60 + " */\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("typescript", "export function pairs<T>(): Operator<T, [T, T]> {\n  return (from) => join(from);\n}\n"),
+        ("typescript", "export declare function skip<T>(notifier: Input<any>): Operator<T>;\n"),
+        ("tsx", "const Mark = ({ size }: Props) => <b style={{ size }}>!</b>;\nexport default Mark;\n"),
+        ("javascript", "export * from './a';\nexport { one } from './b';\n"),
+        ("java", "package shop;\n\npublic interface Till {\n    void open();\n}\n"),
+        ("php", "<?php\n\nnamespace Shop;\n\ninterface Till\n{\n    public function open(): bool;\n}\n"),
+        ("rust", "pub fn size(path: &str) -> usize {\n    path.len()\n}\n"),
+    ],
+)
+def test_a_few_lines_below_a_page_of_comments_are_recognised(name, text):
+    found = syntax_of(text if name == "php" else COMMENTS + text)
+    assert found.syntax is not None, found.reason
+    assert found.syntax.language == name
+
+
+def test_files_of_the_standard_library_are_in_python_without_their_names():
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("[a-m]*.py"))[::2]
+    texts = [text for path in files if len(text := path.read_text(encoding="utf-8")) < 40_000]
+    found = [syntax_of(text).syntax for text in texts]
+    assert len(texts) >= 20
+    assert sum(one is not None and one.language == "python" for one in found) >= 0.94 * len(texts)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("C++", "cpp"), ("c#", "c_sharp"), ("JS", "javascript")])
