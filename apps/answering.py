@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -124,22 +125,44 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
     )
     opened = found if not isinstance(found, (str, Path)) else Index(Path(found))
     # Opened first: a model that is not there is told before anything is searched.
-    writer = Answerer(language_model(model, network=network), settings)
-    loaded = _since(clock)
-    order = _Order(k=k, mode=Mode(mode), rerank=rerank, depth=rerank_depth, select=select)
-    given = _found(question, opened, sources, order, cancel)
-    result = writer.answer(question, given.hits, sources=given.sources, listener=listener, cancel=cancel)
+    with language_model(model, network=network) as language:
+        writer = Answerer(language, settings)
+        loaded = _since(clock)
+        order = _Order(k=k, mode=Mode(mode), rerank=rerank, depth=rerank_depth, select=select)
+        given = _found(question, opened, sources, order, cancel)
+        result = writer.answer(question, given.hits, sources=given.sources, listener=listener, cancel=cancel)
     timings = {"load_ms": loaded, **given.timings, **result.timings, "total_ms": _since(clock)}
     return replace(result, timings=timings, spent=given.spent + result.spent)
 
 
-def language_model(model: str | Path | LanguageModel, *, network: bool = False) -> LanguageModel:
-    """The model that is meant; :class:`UsageError` for one that ranks or encodes only."""
+@contextmanager
+def language_model(model: str | Path | LanguageModel, *, network: bool = False) -> Iterator[LanguageModel]:
+    """The model that is meant; one that is loaded here has no connection left open behind it.
+
+    :class:`UsageError` for one that ranks or encodes only.
+    """
     if not isinstance(model, (str, Path)):
-        return model
-    if str(model).startswith("cross:"):
-        raise UsageError(f"{model} is a cross-encoder: it ranks and cannot write. Name a language model, as embedded.")
-    return load_model(model, network=network)
+        yield model
+        return
+    check_writes(str(model))
+    with closed_after(load_model(model, network=network)) as loaded:
+        yield loaded
+
+
+@contextmanager
+def closed_after(model: LanguageModel) -> Iterator[LanguageModel]:
+    """``model``, whose connections, if it has any, are closed at the end."""
+    try:
+        yield model
+    finally:
+        if callable(close := getattr(model, "close", None)):
+            close()
+
+
+def check_writes(name: str) -> None:
+    """:class:`UsageError` for the name of a cross-encoder."""
+    if name.startswith("cross:"):
+        raise UsageError(f"{name} is a cross-encoder: it ranks and cannot write. Name a language model, as embedded.")
 
 
 def template_named(template: str | AnswerTemplate | None) -> AnswerTemplate | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unabridged.apps.answering import answer, language_model
+from unabridged.apps.answering import answer, check_writes, closed_after
 from unabridged.apps.context_packs import Asked, Candidates, candidates_for
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, one_line, say
 from unabridged.apps.search_reranking import end, told
@@ -45,9 +45,9 @@ def run_ask(asked: Asked, asking: Asking, require_found: bool, quiet: bool, outp
     """Prints the answer as it is written, then where each sentence stands; exit codes as the command says."""
     if not asked.question.strip():
         raise UsageError("The question is empty; expected at least one word.")
-    writer = opened(asking)
-    given = candidates_for(asked)
-    found = _answered(asked, asking, writer, given, output)
+    with closed_after(opened(asking)) as writer:
+        given = candidates_for(asked)
+        found = _answered(asked, asking, writer, given, output)
     if output is Output.JSON:
         emit(_in_json(found, given))
     else:
@@ -62,8 +62,7 @@ def run_ask(asked: Asked, asking: Asking, require_found: bool, quiet: bool, outp
 def opened(asking: Asking) -> LanguageModel:
     """The model; :class:`UsageError` for options that it does not have."""
     if not asking.model.startswith((OPENAI_PREFIX, "http://", "https://")):
-        if asking.model.startswith("cross:"):
-            return language_model(asking.model)  # which says why that is none
+        check_writes(asking.model)
         for name in ("read_timeout", "attempts"):
             if name in asking.server:
                 raise UsageError(f"--{name.removeprefix('read_')} is for servers, and {asking.model} is local weights.")

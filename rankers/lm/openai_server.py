@@ -144,6 +144,11 @@ class ServerModel:
         )
         return response
 
+    def close(self) -> None:
+        """Closes the connections that are kept open; the next call opens others."""
+        if (client := self.__dict__.pop("_client", None)) is not None:
+            client.close()
+
     @cached_property
     def _client(self) -> Any:
         server = self.server

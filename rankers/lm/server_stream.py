@@ -15,7 +15,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from unabridged.contracts import JSON
-from unabridged.errors import ModelCancelled
+from unabridged.errors import ModelCancelled, ModelError
 from unabridged.rankers.lm.contracts import Completion, Prompt, Sampling
 from unabridged.rankers.lm.events import EventReader
 from unabridged.rankers.lm.pieces import Pieces
@@ -50,7 +50,10 @@ class ServerStream:
             while True:
                 item = self._next()
                 if isinstance(item, Exception):
-                    raise item
+                    try:
+                        raise item
+                    finally:
+                        del item  # which would hold this frame, and so the connection
                 if isinstance(item, Completion):
                     yield replace(item, seconds=time.perf_counter() - started, attempts=self._attempts)
                     return
@@ -72,9 +75,11 @@ class ServerStream:
     def _run(self) -> None:
         """Puts the pieces, and last the answer or an error."""
         try:
-            self._items.put(self._answer())
+            last = self._answer()
         except Exception as error:  # noqa: BLE001 - it is raised where the pieces are read
-            self._items.put(error)
+            last = error
+        # Frames of this thread would hold the connection as long as the error is looked at.
+        self._items.put(last.with_traceback(None) if isinstance(last, ModelError) else last)
 
     def _answer(self) -> Item:
         """The answer once it is whole, after as many attempts as allowed, or what went wrong."""
