@@ -65,10 +65,10 @@ class UnabridgedRetriever(BaseRetriever):
         """``index`` is one that is open, or its folder; ``options`` are those of LlamaIndex's retrievers."""
         super().__init__(**options)
         self.index = opened(index)
-        self._options = {"k": k, "mode": mode, "level": level, "filter": filter}
+        self._options: dict[str, Any] = {"k": k, "mode": mode, "level": level, "filter": filter}
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        found = self.index.search_one(_question(query_bundle), **self._options)  # type: ignore[arg-type]
+        found = self.index.search_one(_question(query_bundle), **self._options)
         return [_node(one) for one in natives(self.index, found)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

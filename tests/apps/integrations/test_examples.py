@@ -79,10 +79,16 @@ def test_a_script_shows_its_model_the_passage_that_answers(script, speeches, tin
     assert all(0 <= start < end <= len(speeches[doc][0]) for doc, start, end in sources)
 
 
+@pytest.fixture(scope="module")
+def embedded(speeches, tmp_path_factory) -> Path:
+    return indexed(speeches, tmp_path_factory.mktemp("embedded") / "ix", ub.load_encoder())
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a busy machine writes a few tokens a second
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_answers_by_the_embedded_models(script, speeches, tmp_path, monkeypatch, capsys):
-    folder = indexed(speeches, tmp_path / "ix", ub.load_encoder())
+def test_a_script_answers_by_the_embedded_models(script, speeches, embedded, monkeypatch, capsys):
+    folder = embedded
     _, question, passage = next(iter(speeches.values()))
     answer, sources = printed(script, [str(folder), question], monkeypatch, capsys)
     assert sources
