@@ -175,8 +175,8 @@ def _vectors(rest: str, given: SelectorOptions) -> Selector:
         return VectorSelector(given.encoder)
     from unabridged.encoders.load import load_encoder
 
-    precision = {} if given.precision is None else {"precision": given.precision}
-    return VectorSelector(load_encoder(rest or None, device=given.device, network=given.network, **precision))
+    encoder = load_encoder(rest or None, device=given.device, precision=given.precision, network=given.network)
+    return VectorSelector(encoder)
 
 
 def _hybrid(rest: str, given: SelectorOptions) -> Selector:
