@@ -7,8 +7,8 @@ nothing of the kind, and is a source of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 from unabridged.contracts import JSON
 from unabridged.errors import UsageError
@@ -39,13 +39,12 @@ class Given:
     @classmethod
     def of(cls, text: str, metadata: Mapping[str, Any], *, label: Any = None, score: Any = None) -> Given:
         """A document by its metadata; its offsets count only if they fit its text."""
-        doc_id, start, end = (metadata.get(name) for name in ("doc_id", "start", "end"))
         number = isinstance(score, (int, float)) and score == score
-        known = {"text": text, "score": float(score) if number else None, "label": str(label) if label else None}
+        given = cls(text=text, label=str(label) if label else None, score=float(score) if number else None)
+        doc_id, start, end, digest = (metadata.get(name) for name in ("doc_id", "start", "end", "sha256"))
         if isinstance(doc_id, str) and _counts(start) and _counts(end) and end - start == len(text):
-            digest = metadata.get("sha256")
-            return cls(**known, doc_id=doc_id, start=start, sha256=digest if isinstance(digest, str) else None)
-        return cls(**known)
+            return replace(given, doc_id=doc_id, start=start, sha256=digest if isinstance(digest, str) else None)
+        return given
 
 
 class Texts:
@@ -118,7 +117,7 @@ class Texts:
         return found
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -140,5 +139,5 @@ def _joined(parts: Iterable[tuple[int, str]]) -> str:
     return "".join(found)
 
 
-def _unused(label: str, number: int, taken: set[str | None]) -> str:
+def _unused(label: str, number: int, taken: set[str]) -> str:
     return label if label not in taken else _unused(f"{label} ({number})", number, taken)
