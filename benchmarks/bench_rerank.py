@@ -1,6 +1,6 @@
 """Reranking with the embedded language model: what it gives, and what it takes, on real long documents and a CPU.
 
-    unabridged eval fetch-local-sets gensimwiki manpages --out sets/
+    unabridged eval fetch-local-sets gensimwiki longcode manpages --out sets/
     python benchmarks/bench_rerank.py --set sets/gensimwiki --short sets/manpages/queries.jsonl --cache cache/
 
 writes ``benchmarks/results/rerank_cpu.{json,md}``.  Every ranker gets the same candidates of the same queries, which
@@ -35,7 +35,7 @@ from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 
 OUT = Path(__file__).parent / "results" / "rerank_cpu.json"
-STRATEGIES = ("attention", "likelihood", "full")
+RANKERS = ("embedded:attention", "embedded:likelihood", "embedded:full")
 SHORT = 100
 """Texts of the list that is ranked in one prompt and by windows."""
 
@@ -84,18 +84,19 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
         base = evaluate(run, qrels, measures)
         rows.append({"system": mode.value, "calls": 0, "tokens": 0, "seconds": seconds, **scores(base)})
         yield body
-        for strategy in STRATEGIES if mode.value in arguments.upon else ():
-            ranker = load_ranker(f"embedded:{strategy}", options=options)
+        for name in ranked_again(arguments, mode):
+            ranker = load_ranker(arguments.named.get(name, name), options=options)
             started = time.process_time()
             applied = SecondStage(ranker, arguments.depth).applied(index, mode, asked, run)
             spent = time.process_time() - started
             result = evaluate(applied.run, qrels, measures)
             told = applied.record({})
-            used, seconds = told["used"], timed(arguments.cache / f"{mode.value}-{strategy}.json", applied, spent)
+            used = told["used"]
+            seconds = timed(arguments.cache / f"{whole.name}-{mode.value}-{name}.json", applied, spent)
             [pair] = [one for one in compare({"again": result, "first": base}) if str(one.measure) == "nDCG@10"]
             rows.append(
                 {
-                    "system": f"{mode.value} + {strategy}",
+                    "system": f"{mode.value} + {name.removeprefix('embedded:')}",
                     "calls": used["calls"] / len(asked),
                     "tokens": (used["usage"]["prompt"] + used["usage"]["completion"]) / len(asked),
                     "seconds": sum(seconds) / len(seconds) if seconds else None,
@@ -115,11 +116,17 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
             yield body
 
 
+def ranked_again(arguments: argparse.Namespace, mode: Mode) -> list[str]:
+    """The rankers whose work upon a first stage is measured."""
+    return [*(arguments.rankers if mode.value in arguments.upon else ()), *arguments.everywhere]
+
+
 def timed(path: Path, applied: Applied, spent: float) -> list[float]:
     """CPU seconds of the queries that were computed, now or in an earlier run; those from the cache take none.
 
     CPU seconds of all cores, each query an equal part of ``spent``: a shared machine says little by the clock.
     """
+    path = path.with_name(path.name.replace("/", "_"))
     known: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
     asked = [one for one in applied.found if one.ranking is not None and not one.ranking.spent.cached]
     known |= {one.listed.id: spent / len(asked) for one in asked}
@@ -178,7 +185,7 @@ def page(body: dict[str, Any]) -> str:
         f"`{body['command']}`; {body['machine']['processor']}, {body['machine']['cores']} cores, shared.",
         "",
     ]
-    if held := body.get("compared"):
+    for held in body.get("sets", {}).values():
         reach = f"R@{held['depth']}"
         lines += [
             f"{held['set']}: {held['queries']} queries chosen by hash, {held['depth']} candidates each, at most "
@@ -221,8 +228,11 @@ def page(body: dict[str, Any]) -> str:
 def main() -> None:
     """Runs the parts whose files were named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", type=Path, help="folder of a retrieval set")
-    parser.add_argument("--index", type=Path, help="an index of it with the embedded encoder [built in the cache]")
+    parser.add_argument("--set", type=Path, nargs="*", default=[], help="folders of retrieval sets")
+    parser.add_argument("--index", type=Path, nargs="*", default=[], help="indexes of them [built in the cache]")
+    parser.add_argument("--rankers", nargs="*", default=list(RANKERS), help="MODEL:strategy upon each of --upon")
+    parser.add_argument("--everywhere", nargs="*", default=[], help="MODEL:strategy upon BM25 and hybrid")
+    parser.add_argument("--named", nargs="*", default=[], help="NAME=MODEL:strategy: how a ranker is called in tables")
     parser.add_argument("--short", type=Path, help="file of queries: the short texts")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=20)
@@ -232,25 +242,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
+    arguments.named = dict(one.split("=", 1) for one in arguments.named)
+    if arguments.index and len(arguments.index) != len(arguments.set):
+        parser.error("--index: one for each --set, in the same order")
     body: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     body |= {"machine": machine(), "command": command(arguments)}
     if arguments.short is not None:
         for rows in one_prompt_or_windows(arguments.short):
             body["short"] = rows
             write(arguments.out, body)
-    if arguments.set is not None:
-        whole = read_set(arguments.set, "test")
-        folder = arguments.index or arguments.cache / f"index-{whole.name}"
-        index, _, _ = Pipeline().indexed(whole.corpus, ub.load_encoder(), folder)
+    for place, folder in enumerate(arguments.set):
+        whole = read_set(folder, "test")
+        kept = arguments.index[place] if arguments.index else arguments.cache / f"index-{whole.name}"
+        index, _, _ = Pipeline().indexed(whole.corpus, ub.load_encoder(), kept)
         for known in compared(arguments, whole, index):
-            write(arguments.out, body | {"compared": known})
+            body["sets"] = {**body.get("sets", {}), whole.name: known}
+            write(arguments.out, body)
 
 
 def command(arguments: argparse.Namespace) -> str:
     """The line that gives the same tables, with what decides them."""
     sizes = f"--queries {arguments.queries} --depth {arguments.depth} --passage-tokens {arguments.passage_tokens}"
-    files = "--set SET --short QUERIES --cache DIR"
-    return f"python benchmarks/bench_rerank.py {files} {sizes} --upon {' '.join(arguments.upon)}"
+    files = "--set SETS --short QUERIES --cache DIR"
+    rankers = f"--rankers {' '.join(arguments.rankers)}"
+    if arguments.everywhere:
+        rankers += f" --everywhere {' '.join(arguments.everywhere)}"
+    return f"python benchmarks/bench_rerank.py {files} {sizes} --upon {' '.join(arguments.upon)} {rankers}"
 
 
 def write(path: Path, body: dict[str, Any]) -> None:
