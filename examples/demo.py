@@ -13,10 +13,12 @@ from pathlib import Path
 import unabridged as ub
 from unabridged.apps.indexing import describe
 from unabridged.apps.progress import progress
+from unabridged.retrievers.opened import Index
 
 DATA = Path(__file__).parent / "data"
 OUT = Path("demo-index")
 SHOWN = 240
+QUESTION = "Who attacked the settlers in Minnesota?"
 
 
 def main() -> None:
@@ -51,7 +53,22 @@ def main() -> None:
     print(f"{'all':24} {report['tokens_total']:8,} {report['tokens_seen']:8,} {report['segments']:8,}")
     if report["tokens_seen"] != report["tokens_total"]:
         raise SystemExit("some tokens were not read")
-    print('\nNothing was truncated. Try:  .venv/bin/unabridged search demo-index "your own question"')
+    _answer(index)
+    print('\nNothing was truncated. Try:  .venv/bin/unabridged ask demo-index "your own question"')
+
+
+def _answer(index: Index) -> None:
+    """One question answered by the embedded language model, with the passage that says it."""
+    print("\nAsking the embedded language model, which is small and reads 400 tokens of passages:")
+    found = ub.answer(QUESTION, index, k=30, budget=400, max_tokens=48)
+    print(f"Q  {found.question}")
+    print(f"A  {found.cited}" if found.found else f"A  Not found in these documents ({found.why}): {found.text}")
+    for one in found.citations:
+        if index.source(one.doc_id)[one.start : one.end] != one.text:
+            raise SystemExit("a citation is not what stands in its document")
+        print(f"   [{one.number}] {one.doc_id}, characters {one.start:,}-{one.end:,}: {' '.join(one.text.split())}")
+    seconds = found.timings["generate_ms"] / 1000
+    print(f"   {seconds:.1f} s; ~ marks a source found by the words of the answer, not named by the model")
 
 
 def _around(text: str, start: int, answer: dict[str, int] | None) -> str:

@@ -13,7 +13,7 @@ from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.contracts import Spent
 from unabridged.rankers.generate.attribution import attributed
 from unabridged.rankers.generate.choosing import source_chooser
-from unabridged.rankers.generate.contracts import NO_HITS, Answer
+from unabridged.rankers.generate.contracts import NO_HITS, UNSUPPORTED, Answer
 from unabridged.rankers.generate.fitting import Fitting, Shown
 from unabridged.rankers.generate.notfound import said_so
 from unabridged.rankers.generate.prompts import CITING, SHORT, AnswerTemplate
@@ -185,12 +185,20 @@ class Answerer:
         clock = time.perf_counter()
         pack, why = shown.pack, said_so(text)
         citations, unsupported = ((), ()) if why else self._attributed(text, shown, pack)
+        if self._doubtful and unsupported and not citations:
+            why = UNSUPPORTED
         return Answer(
             question=question, text=text, found=not why, why=why or "", citations=citations, unsupported=unsupported,
             pack=pack, report=pack.check_citations(text), model=self.model.name, strategy=self.settings.strategy,
             finish=finish, notes=shown.notes, sure=record, spent=spent,
             timings={**timings, "cite_ms": _since(clock)},
         )  # fmt: skip
+
+    @property
+    def _doubtful(self) -> bool:
+        """Whether an answer that stands in no passage is none: the model was not asked to say that there is none."""
+        settings = self.settings
+        return settings.strategy == "plain" and settings.attribute != "none" and not self.template.asks
 
     def _attributed(self, text: str, shown: Shown, pack: ContextPack) -> Any:
         how = self.settings.attribute

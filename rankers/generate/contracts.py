@@ -26,8 +26,9 @@ BY_WORDS = "words"
 BY_CHOICE = "choice"
 """The model wrote none, and chose this number where it could write nothing but one of the numbers."""
 
-SAID_SO, EMPTY, NO_HITS = "said so", "empty answer", "no passages"
-"""Why there is no answer: the model's own words, nothing written, nothing to read."""
+SAID_SO, EMPTY, NO_HITS, UNSUPPORTED = "said so", "empty answer", "no passages", "unsupported"
+"""Why there is no answer: the model's own words, nothing written, nothing to read; and of a model that is too small to
+be asked whether there is one: no sentence that it wrote stands in a passage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Answer:
     found: bool
     """False: the documents shown do not hold the answer, as ``why`` says.  It is an outcome, not an error."""
     why: str = ""
-    """:data:`SAID_SO`, :data:`EMPTY` or :data:`NO_HITS`; "" where an answer was found."""
+    """:data:`SAID_SO`, :data:`EMPTY`, :data:`NO_HITS` or :data:`UNSUPPORTED`; "" where an answer was found."""
     citations: tuple[Citation, ...] = ()
     """In the order of the text."""
     unsupported: tuple[Characters, ...] = ()

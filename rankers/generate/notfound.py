@@ -2,7 +2,8 @@
 
 The rule: nothing was written, or what was written begins with the sentence that the model was asked to write then, or
 with the part of it that says it.  Anything else is an answer, however doubtful; what of it stands in no source is told
-apart (:attr:`~unabridged.rankers.generate.contracts.Answer.unsupported`).
+apart (:attr:`~unabridged.rankers.generate.contracts.Answer.unsupported`).  A model that is not asked for the sentence,
+as small ones are not, cannot say it: its answer is none where no sentence of it stands in a passage.
 """
 
 from __future__ import annotations

@@ -29,6 +29,11 @@ class AnswerTemplate:
         if sorted(slots) != ["context", "question"]:
             raise UsageError(f"The body of the template {self.name!r} has {{context}} and {{question}} once each.")
 
+    @property
+    def asks(self) -> bool:
+        """Whether the model is asked to say so where the passages do not hold the answer."""
+        return NOT_FOUND in self.body or NOT_FOUND in self.system
+
     def prompt(self, context: str, question: str, *, lead: bool = False) -> Prompt:
         """The messages; what is filled in is inert already, and braces in it stay as they are."""
         values = {"context": context, "question": question}
@@ -52,11 +57,10 @@ CITING = AnswerTemplate(
 """For models that follow instructions well."""
 SHORT = AnswerTemplate(
     name="short",
-    system="You answer questions from the given passages.",
     body=(
-        "Passages:\n\n{context}\n\nAnswer in one short sentence, only from the passages above. If they do not hold the "
-        f"answer, write: {NOT_FOUND}\nQuestion: {{question}}"
+        "Passages:\n\n{context}\n\nAnswer in one short sentence, only from the passages above.\nQuestion: {question}"
     ),
 )
-"""For small models, which write no numbers worth reading: the question last, one sentence wanted."""
+"""For small models, which write no numbers worth reading, and write a sentence that they were shown for its own sake:
+the question last, one sentence wanted, nothing said of answers that are not there."""
 TEMPLATES = {one.name: one for one in (CITING, SHORT)}

@@ -83,6 +83,15 @@ def test_a_sentence_that_stands_nowhere_is_told_apart(writing):
     assert found.cited == found.text
 
 
+def test_a_model_that_is_not_asked_to_say_so_has_no_answer_where_nothing_of_it_stands_in_a_passage(writing):
+    for text, found_it in (("Whales sing at night.", False), ("Whales sing. It has churches and schools.", True)):
+        found = ask(writing.Scripted(text), template=SHORT)
+        assert (found.found, found.why) == (found_it, "" if found_it else "unsupported")
+        assert len(found.unsupported) == 1
+        assert ask(writing.Scripted(text), template=CITING).found
+        assert ask(writing.Scripted(text), template=SHORT, attribute="none").found
+
+
 def test_numbers_that_there_are_not_are_reported(writing):
     found = ask(writing.Scripted("About 5,000 people [9]."))
     assert found.report.out_of_range == (9,)
