@@ -3,7 +3,8 @@
     unabridged eval fetch-local-sets books perldoc pydoc aafaq --out sets/
     python benchmarks/bench_select_evidence.py --sets sets/books sets/perldoc sets/pydoc sets/aafaq --natural sets/books
 
-writes ``benchmarks/results/select_evidence_cpu.{json,md}``, after each row, so that what was measured is never lost.
+writes ``benchmarks/results/select_evidence_cpu.{json,md}`` after each row; the same line continues there, and rows that
+are in the file are not measured again (delete it to begin anew).
 Made texts are cut into sentences, and into stretches of four; with ``--natural`` the same needles also stand between
 the sentences of real novels, instead of filler from a pool.  The difference to BM25 is paired over the same samples.
 """
@@ -26,7 +27,7 @@ from machine import machine
 from unabridged.apps.select_runs import chosen, stretches
 from unabridged.apps.selectors import load_selector
 from unabridged.eval._resample import bootstrap_interval
-from unabridged.eval.choices import Case, Choice, case_of, cases_of, summary
+from unabridged.eval.choices import Case, case_of, cases_of, summary
 from unabridged.eval.evidence import read_evidence
 from unabridged.eval.sets import read_set
 from unabridged.eval.synth.niah import niah
@@ -38,10 +39,11 @@ from unabridged.rankers.select.contracts import Selector
 
 OUT = Path(__file__).parent / "results" / "select_evidence_cpu.json"
 TASKS: dict[str, Callable[..., Sample]] = {
-    "single": partial(niah, keys=1), "multi-key": niah, "variable tracking": vartrack, "two-hop": twohop,
+    "variable tracking": vartrack, "two-hop": twohop, "single": partial(niah, keys=1), "multi-key": niah,
 }  # fmt: skip
+CHAINS = ("variable tracking", "two-hop")
 WORDS = ("bm25", "linked", "iterative")
-VECTORS = ("vectors", "hybrid", "iterative:hybrid")
+VECTORS = ("vectors", "hybrid")
 PASSAGE = 4
 """Sentences of a passage of real texts."""
 
@@ -81,78 +83,108 @@ def books(folder: Path) -> list[str]:
 
 
 def measured(
-    cases: Sequence[Case], name: str, selector: Selector, allowance: int, base: Sequence[Choice] | None
-) -> tuple[dict[str, Any], list[Choice]]:
-    """One row, and what it is the mean of; the difference is to ``base``."""
+    cases: Sequence[Case], name: str, selector: Selector, allowance: int, base: Sequence[float] | None
+) -> dict[str, Any]:
+    """One row; the difference is to the recalls ``base`` of the same cases."""
     started = time.process_time()
     found = [chosen(case, selector, allowance) for case in cases]
     cpu = (time.process_time() - started) / len(cases)
+    recalls = [one.recall for one in found]
     row: dict[str, Any] = {"selector": name, **asdict(summary(cases, found, allowance)), "cpu_seconds": cpu}
     if base is not None:
-        steps = np.array([one.recall - other.recall for one, other in zip(found, base, strict=True)])
+        steps = np.array(recalls) - np.array(base)
         low, high = bootstrap_interval(steps)
         row["difference"] = {"value": float(steps.mean()), "low": low, "high": high}
-    return row, found
+    return {**row, "recalls": recalls}
 
 
-def compared(
-    place: dict[str, Any], cases: Sequence[Case], names: Sequence[str], known: dict[str, Selector], allowance: int
-) -> Iterator[dict[str, Any]]:
-    """A row for each selector, BM25 first."""
-    base: list[Choice] | None = None
-    for name in names:
-        if name not in known:
-            known[name] = load_selector(name)
-        row, found = measured(cases, name, known[name], allowance, base)
-        base = found if base is None else base
-        yield {**place, **row}
+class Measuring:
+    """Rows that are there, and those that are added."""
+
+    def __init__(self, old: Sequence[dict[str, Any]], allowance: int) -> None:
+        self._old = {key(row): row for row in old}
+        self._known: dict[str, Selector] = {}
+        self._allowance = allowance
+
+    def rows(
+        self, place: dict[str, Any], names: Sequence[str], many: int, cases: Callable[[], Sequence[Case]]
+    ) -> Iterator[dict[str, Any]]:
+        """A row for each selector, BM25 first; ``cases`` are made only if one of them is missing."""
+        made: Sequence[Case] | None = None
+        base: list[float] | None = None
+        for name in names:
+            row = self._old.get(key({**place, "selector": name, "asked": many}))
+            if row is None:
+                made = cases() if made is None else made
+                if name not in self._known:
+                    self._known[name] = load_selector(name)
+                own = measured(made, name, self._known[name], self._allowance, base)
+                row = {**place, "asked": many, **own}
+            base = row["recalls"] if base is None else base
+            yield row
 
 
-def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """All that is measured, the cheap first."""
-    known: dict[str, Selector] = {}
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells two rows apart."""
+    return tuple(row[name] for name in ("text", "size", "filler", "sentences", "asked", "selector"))
+
+
+def rows(arguments: argparse.Namespace, old: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """All that is measured, words first, then what takes a model."""
+    measuring = Measuring(old, arguments.allowance)
     novels = books(arguments.natural) if arguments.natural else None
+    many = arguments.samples
     for size in arguments.sizes:
         for task in TASKS:
-            samples = made(task, size, arguments.samples)
             for stretch in (1, 4):
-                place = {"text": task, "size": size, "filler": "pool", "sentences": stretch}
-                names = WORDS if stretch > 1 else (*WORDS, *(VECTORS if arguments.vectors else ()))
-                yield from compared(
-                    place, [case_of(one, stretch) for one in samples], names, known, arguments.allowance
-                )
+                place = _place(task, size, "pool", stretch)
+                yield from measuring.rows(place, WORDS, many, _pool(task, size, many, stretch))
             if novels is not None:
-                place = {"text": task, "size": size, "filler": "novels", "sentences": 1}
-                cases = [case_of(one, 1) for one in natural(samples, novels, size)]
-                yield from compared(place, cases, WORDS, known, arguments.allowance)
+                place = _place(task, size, "novels", 1)
+                yield from measuring.rows(place, WORDS, many, _novels(task, size, many, novels))
     for folder in arguments.sets:
-        whole = read_set(folder)
-        cut = partial(stretches, stretch=PASSAGE)
-        cases, short = cases_of(
-            whole, read_evidence(folder), cut, allowance=arguments.allowance, most=arguments.samples
-        )
-        place = {"text": whole.name, "size": None, "filler": None, "sentences": PASSAGE, "short": short}
-        many = (*WORDS, "vectors", "hybrid") if folder == arguments.sets[0] and arguments.vectors else WORDS
-        yield from compared(place, cases, many, known, arguments.allowance)
-    yield from _few(arguments, novels, known)
+        place = _place(folder.name, None, None, PASSAGE)
+        yield from measuring.rows(place, WORDS, many, partial(_real, folder, many, arguments.allowance))
+    yield from _dear(arguments, measuring, novels)
 
 
-def _few(
-    arguments: argparse.Namespace, novels: Sequence[str] | None, known: dict[str, Selector]
+def _dear(
+    arguments: argparse.Namespace, measuring: Measuring, novels: Sequence[str] | None
 ) -> Iterator[dict[str, Any]]:
-    """What takes a model over other words in each text: the smallest size, fewer samples, BM25 on the same ones."""
+    """What takes a model over every text: the smallest size, and fewer samples where no text repeats another."""
+    many, few = arguments.samples, arguments.few
     size = min(arguments.sizes)
-    for task in TASKS:
-        samples = made(task, size, arguments.few)
-        if arguments.cascade:
-            place = {"text": task, "size": size, "filler": "pool", "sentences": 1}
-            names = ("bm25", arguments.cascade)
-            yield from compared(place, [case_of(one, 1) for one in samples], names, known, arguments.allowance)
-        if novels is not None and arguments.vectors and task in ("variable tracking", "two-hop"):
-            place = {"text": task, "size": size, "filler": "novels", "sentences": 1}
-            cases = [case_of(one, 1) for one in natural(samples, novels, size)]
-            names = ("bm25", "linked", "vectors", "hybrid")
-            yield from compared(place, cases, names, known, arguments.allowance)
+    for task in TASKS if arguments.cascade else ():
+        names: tuple[str, ...] = ("bm25", arguments.cascade)
+        yield from measuring.rows(_place(task, size, "pool", 1), names, few, _pool(task, size, few, 1))
+    if not arguments.vectors:
+        return
+    for task in CHAINS:
+        names = ("bm25", "linked", *VECTORS)
+        yield from measuring.rows(_place(task, size, "pool", 1), ("bm25", *VECTORS), many, _pool(task, size, many, 1))
+        if novels is not None:
+            yield from measuring.rows(_place(task, size, "novels", 1), names, few, _novels(task, size, few, novels))
+    for folder in arguments.sets[:1]:
+        place = _place(folder.name, None, None, PASSAGE)
+        cases = partial(_real, folder, many, arguments.allowance)
+        yield from measuring.rows(place, ("bm25", *VECTORS), many, cases)
+
+
+def _place(text: str, size: int | None, filler: str | None, stretch: int) -> dict[str, Any]:
+    return {"text": text, "size": size, "filler": filler, "sentences": stretch}
+
+
+def _pool(task: str, size: int, count: int, stretch: int) -> Callable[[], list[Case]]:
+    return lambda: [case_of(one, stretch) for one in made(task, size, count)]
+
+
+def _novels(task: str, size: int, count: int, novels: Sequence[str]) -> Callable[[], list[Case]]:
+    return lambda: [case_of(one, 1) for one in natural(made(task, size, count), novels, size)]
+
+
+def _real(folder: Path, most: int, allowance: int) -> list[Case]:
+    cut = partial(stretches, stretch=PASSAGE)
+    return cases_of(read_set(folder), read_evidence(folder), cut, allowance=allowance, most=most)[0]
 
 
 def page(body: dict[str, Any]) -> str:
@@ -211,8 +243,11 @@ def main() -> None:
         "seeds": f"0 to {arguments.samples - 1}", "rows": [],
     }  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for row in rows(arguments):
-        body["rows"].append(row)
+    old = json.loads(arguments.out.read_text(encoding="utf-8"))["rows"] if arguments.out.is_file() else []
+    done: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows(arguments, old):
+        done[key(row)] = row
+        body["rows"] = [*done.values(), *(one for one in old if key(one) not in done)]
         arguments.out.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
         arguments.out.with_suffix(".md").write_text(page(body), encoding="utf-8")
 
