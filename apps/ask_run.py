@@ -137,8 +137,8 @@ def _tell(found: Answer, given: Candidates) -> None:
         complain(note)
     if found.report.out_of_range:
         complain(f"The model named sources that there are not: {', '.join(map(str, found.report.out_of_range))}")
-    for one in given.failures:
-        complain(f"could not be read: {one_line(one.where)}: {one.message}")
+    for failure in given.failures:
+        complain(f"could not be read: {one_line(failure.where)}: {failure.message}")
     if given.found is not None:
         complain(told(given.found).strip())
 
