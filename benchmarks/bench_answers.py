@@ -6,7 +6,8 @@
 writes ``benchmarks/results/answers_cpu.{json,md}``; rows come as they are done.  The tasks are made from a seed and
 have exact answers and evidence: ``niah`` asks for a number that one sentence says, ``twohop`` for a river that two
 sentences lead to.  Of each text the passages are ranked by BM25 and packed at each budget; ``oracle`` shows the
-evidence alone, ``nothing`` one word, ``elsewhere`` the passages of a text about other things, where the right answer is that there is none.
+evidence alone, ``nothing`` one word, ``elsewhere`` the passages of a text about other things, where the right answer is
+that there is none.
 
 Normalisation is that of SQuAD (Rajpurkar et al. 2016): small letters, no punctuation, no articles, single spaces; F1 is
 of the words.  Answers come in sentences, so that ``contains`` counts those in which the answer stands whole.
