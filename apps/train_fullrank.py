@@ -81,7 +81,8 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
         from unabridged.training.loop import Schedule
 
         plan = Plan(
-            base=_base(model), out=out, device=device, storage=storage,
+            base=_base(model), base_name=EMBEDDED if model == EMBEDDED else None, out=out,
+            device=device, storage=storage,
             objective=_one_of(Objective, objective, "--objective"),
             making=Making(
                 template=_template(template), passage_tokens=passage_tokens or None, most=most, context=context
@@ -101,11 +102,11 @@ def fullrank(  # noqa: PLR0913 - one parameter per option
         texts = texts_of({one for label in found for one in label.initial}, corpus, reading)
         asked = {query.id: query.text for query in read_queries(queries)}
         learned, kept = _held_out(found, held_out)
-        taught = [lessons(some, asked, texts) for some in (learned, kept)]
+        taught, judged = (lessons(some, asked, texts) for some in (learned, kept))
         if shuffle:
-            taught = [shuffled(some, seed) for some in taught]
+            taught, judged = shuffled(taught, seed), shuffled(judged, seed)
         with progress(quiet) as listener:
-            report = train_fullrank(plan, *taught, listener)
+            report = train_fullrank(plan, taught, judged, listener)
         show(report, output)
         if report.failures:
             raise SystemExit(EXIT_PARTIAL)

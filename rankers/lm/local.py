@@ -18,6 +18,7 @@ from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders._torch import PRECISIONS, best_device, quiet
 from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from unabridged.errors import ContextOverflow, MissingFile, ModelError, UsageError
+from unabridged.rankers.lm.adapters import Adapter, apply
 from unabridged.rankers.lm.chat import ChatFormat
 from unabridged.rankers.lm.constrained import TokenGrammar
 from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
@@ -57,6 +58,7 @@ class LocalModel:
         self.vocabulary = Vocabulary(tokenizer)
         self._name = name
         self._folder = folder
+        self._added: str | None = None
         if context is not None and context < 1:
             raise UsageError(f"context={context}: a prompt and its answer have at least one token.")
         self._most = context
@@ -78,8 +80,12 @@ class LocalModel:
         batch_tokens: int | None = None,
         context: int | None = None,
         template_options: Mapping[str, JSON] | None = None,
+        adapter: Adapter | None = None,
     ) -> LocalModel:
-        """The model in ``folder`` (config.json, safetensors, tokenizer); runs no code that lies in it."""
+        """The model in ``folder`` (config.json, safetensors, tokenizer); runs no code that lies in it.
+
+        ``adapter``: low-rank additions that are put into its weights.
+        """
         if not (folder / "config.json").is_file():
             raise MissingFile(f"{folder} has no config.json, so it is no model folder.")
         transformers = require("transformers", extra="llm-local", purpose="local language models")
@@ -99,9 +105,11 @@ class LocalModel:
             raise MissingFile(
                 f"{folder} could not be loaded as a causal language model with safetensors weights: {error}"
             ) from error
+        if adapter is not None:
+            apply(adapter, model)
         model = model.to(device).eval()
         named = name or str(folder)
-        return cls(
+        made = cls(
             model,
             tokenizer,
             name=named,
@@ -110,6 +118,8 @@ class LocalModel:
             context=context,
             template_options=template_options,
         )
+        made._added = None if adapter is None else adapter.sha256
+        return made
 
     @property
     def lock(self) -> RLock:
@@ -133,6 +143,8 @@ class LocalModel:
             "precision": str(self.model.dtype),
             "layout": LAYOUT,
         }
+        if self._added is not None:
+            facts["adapter"] = self._added
         return canonical_sha256(facts)
 
     @property

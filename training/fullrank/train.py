@@ -26,6 +26,7 @@ from unabridged.files import check_free, write_atomic
 from unabridged.progress import Listener
 from unabridged.rankers.listwise.prompts import LISTWISE
 from unabridged.rankers.listwise.template_files import template_keys
+from unabridged.rankers.lm.adapters import CONFIG
 from unabridged.rankers.lm.local import LocalModel
 from unabridged.rankers.pointwise import ASKED
 from unabridged.training.fullrank.examples import Example, Making, make_example
@@ -49,6 +50,8 @@ class Plan:
 
     base: Path
     """The folder of the model to begin with."""
+    base_name: str | None = None
+    """What an adapter calls it, as :func:`~unabridged.rankers.lm.load.load_model` knows it; None: the folder's name."""
     out: Path
     making: Making = field(default_factory=lambda: Making(template=LISTWISE))
     tuning: Tuning = field(default_factory=Tuning)
@@ -205,8 +208,11 @@ def _write(
     if plan.tuning.method == "lora":
         # No embeddings: they do not change, and looking whether they did would ask a hub.
         task.model.save_pretrained(str(folder / "adapter"), save_embedding_layers=False)
-        # It names the folder that the run began with, which is a place on one machine.
+        # Both name the folder that the run began with, which is a place on one machine.
         (folder / "adapter" / "README.md").unlink(missing_ok=True)
+        config = folder / "adapter" / CONFIG
+        named = {**json.loads(config.read_bytes()), "base_model_name_or_path": plan.base_name or plan.base.name}
+        write_atomic(config, (json.dumps(named, indent=2) + "\n").encode())
     model = merged(task).to(getattr(torch, plan.storage))
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))
