@@ -260,7 +260,7 @@ class Shard:
 
     def key(self, row: int) -> bytes:
         """The identity of that text when it was written, see :func:`content_key`."""
-        return self.array("keys")[row].tobytes()
+        return bytes(self.array("keys")[row])
 
     def metadata(self, row: int) -> bytes:
         """The JSON object of document ``row``."""

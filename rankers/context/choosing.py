@@ -51,6 +51,8 @@ class Chooser:
         self._layout, self._reader, self._count, self._wanted = layout, reader, count, wanted
         self._known: dict[tuple[str, int, int, int], int] = {}
         self._fixed: int | None = None
+        self._measured = (-1, 0)
+        """Of a choice of so many: its whole text less the sum of its parts, in tokens."""
 
     def choose(self, ranked: Sequence[tuple[Offer, Characters]]) -> Chosen:
         """The choice of ``ranked`` offers with their spans, the best first.
@@ -86,6 +88,7 @@ class Chooser:
 
     def _greedy(self, ranked: Sequence[tuple[Offer, Characters]], *, exact: bool) -> Chosen:
         chosen, seen = Chosen(), Seen(self._wanted.duplicates, self._wanted.similarity)
+        self._measured = (-1, 0)
         for offer, own in ranked:
             text = self._reader.text(offer.doc_id).text[own[0] : own[1]]
             if not text.strip():
@@ -111,7 +114,7 @@ class Chooser:
     def _take(self, chosen: Chosen, bare: Kept, exact: bool) -> Kept | None:
         """The offer with its surroundings where that fits, else alone, else cut where that is wanted, else None."""
         for one in self._forms(bare):
-            if self._fits([*chosen.kept, one], exact):
+            if self._fits(chosen.kept, one, exact):
                 return one
         if not self._wanted.trim or chosen.cut:
             return None
@@ -122,7 +125,7 @@ class Chooser:
         while fitting < refused:
             middle = (fitting + refused) // 2
             one = replace(bare, span=(bare.own[0], ends[middle]), why="cut at a sentence")
-            if self._fits([*chosen.kept, one], exact):
+            if self._fits(chosen.kept, one, exact):
                 best, fitting = one, middle + 1
             else:
                 refused = middle
@@ -141,17 +144,26 @@ class Chooser:
                 bare = replace(bare, why="its surroundings did not fit")
         yield bare
 
-    def _fits(self, kept: Sequence[Kept], exact: bool) -> bool:
+    def _fits(self, kept: Sequence[Kept], more: Kept, exact: bool) -> bool:
+        """Whether the text of ``kept`` and one more is within the budget.
+
+        It is counted as a whole where the sum of its parts does not decide.  The whole of ``kept`` is counted once, and
+        from that to the whole with one more no more than the parts around it differ.
+        """
+        trial = [*kept, more]
         if exact:
-            return self.tokens(kept) <= self._wanted.budget
-        blocks = self._layout.blocks(kept)
-        sum_of_parts = self._sum(blocks)
-        slack = SLACK * (len(blocks) + 1)
-        if sum_of_parts + slack <= self._wanted.budget:
+            return self.tokens(trial) <= self._wanted.budget
+        blocks = self._layout.blocks(trial)
+        parts, budget = self._sum(blocks), self._wanted.budget
+        if parts + SLACK * (len(blocks) + 1) <= budget:
             return True
-        if sum_of_parts - slack > self._wanted.budget:
-            return False
-        return self._count(self._layout.text(blocks)[0]) <= self._wanted.budget
+        if self._measured[0] != len(kept):
+            before = self._layout.blocks(kept)
+            self._measured = len(kept), self._count(self._layout.text(before)[0]) - self._sum(before)
+        about = parts + self._measured[1]
+        if abs(about - budget) > 2 * SLACK:
+            return about <= budget
+        return self._count(self._layout.text(blocks)[0]) <= budget
 
     def _sum(self, blocks: Sequence[Block]) -> int:
         """About what the text of ``blocks`` counts: its parts one by one, each counted once."""

@@ -156,17 +156,20 @@ def _adjacent(answer: str, limit: int, one: _Citation, stop: int) -> bool:
 
 def _judged(answer: str, span: Characters, numbers: tuple[int, ...], known: dict[int, str]) -> Quotation:
     quoted = answer[span[0] : span[1]]
-    ways = (
-        (TRUE, lambda text: quoted in text),
-        (WHITE_SPACE, lambda text: _plain(quoted) in _plain(text)),
-        (PUNCTUATION, lambda text: bool(bare := _plain(quoted).rstrip(_TRAILING)) and bare in _plain(text)),
-    )
-    for verdict, holds in ways:
-        found = tuple(number for number, text in known.items() if holds(text))
+    for verdict in (TRUE, WHITE_SPACE, PUNCTUATION):
+        found = tuple(number for number, text in known.items() if _holds(text, quoted, verdict))
         if set(found) & set(numbers):
             return Quotation(quoted, *span, numbers, verdict, found)
-    exact = tuple(number for number, text in known.items() if quoted in text)
+    exact = tuple(number for number, text in known.items() if _holds(text, quoted, TRUE))
     return Quotation(quoted, *span, numbers, ABSENT if numbers else UNCITED, exact)
+
+
+def _holds(text: str, quoted: str, verdict: str) -> bool:
+    """Whether ``text`` has the quotation as exactly as the verdict says."""
+    if verdict == TRUE:
+        return quoted in text
+    bare = _plain(quoted) if verdict == WHITE_SPACE else _plain(quoted).rstrip(_TRAILING)
+    return bool(bare) and bare in _plain(text)
 
 
 def _plain(text: str) -> str:

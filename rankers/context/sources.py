@@ -58,6 +58,7 @@ class Reader:
         self._origin = self._given if origin is None else origin
         self._recorded = recorded or {}
         self._texts: dict[str, Text] = {}
+        self._segments: dict[str, list[Characters]] = {}
 
     def text(self, doc_id: str) -> Text:
         """The source of a document; :class:`UsageError` where there is none."""
@@ -69,10 +70,11 @@ class Reader:
 
     def segments(self, doc_id: str) -> list[Characters]:
         """The document's segments as they stand: those of its index, else its paragraphs."""
-        for known in (self._given, self._origin):
-            if hasattr(known, "spans"):
-                return sorted((int(start), int(end)) for start, end in known.spans(doc_id))
-        return list(paragraphs(self.text(doc_id).text))
+        if doc_id not in self._segments:
+            index = next((known for known in (self._given, self._origin) if hasattr(known, "spans")), None)
+            found = paragraphs(self.text(doc_id).text) if index is None else index.spans(doc_id)
+            self._segments[doc_id] = sorted((int(start), int(end)) for start, end in found)
+        return self._segments[doc_id]
 
     def checked(self, offer: Offer) -> Characters | Fault:
         """The span of an offer in its source, or why it is none."""
