@@ -240,9 +240,7 @@ def test_a_connection_that_breaks_inside_a_line_is_an_error(scripted):
 
 
 def test_what_breaks_before_the_first_piece_is_tried_again(scripted):
-    with scripted.serving(
-        scripted.error(503), stream_of(end=False), stream_of(event("fine", finish="stop"))
-    ) as script:
+    with scripted.serving(scripted.error(503), stream_of(end=False), stream_of(event("fine", finish="stop"))) as script:
         _, last = split(ask(script))
         assert len(script.requests) == 3
     assert (last.text, last.attempts) == ("fine", 3)
