@@ -13,7 +13,7 @@ from typing import Any
 from unabridged.apps.rankers import OpenRanker
 from unabridged.apps.rerank_hits import rerank as reranked
 from unabridged.apps.rerank_options import FEW
-from unabridged.apps.selectors import load_selector
+from unabridged.apps.selector_names import load_selector
 from unabridged.contracts import Level
 from unabridged.errors import UsageError
 from unabridged.rankers.contracts import Spent

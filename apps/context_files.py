@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unabridged.apps.output import complain
-from unabridged.apps.selectors import SelectorOptions, load_selector
+from unabridged.apps.selector_names import SelectorOptions, load_selector
 from unabridged.contracts import JSON, Document, Failure
 from unabridged.corpora import read_corpus
 from unabridged.errors import CorpusError, DuplicateId

@@ -25,7 +25,7 @@ from unabridged.apps.advising import aligned, numbers
 from unabridged.apps.evaluating import evaluation
 from unabridged.apps.generating import ALSO, SAMPLES, Order, Task, task_named
 from unabridged.apps.output import Output, complain, emit, exit_codes, say
-from unabridged.apps.selectors import SelectorOptions, identity, load_selector, options_of
+from unabridged.apps.selector_names import SelectorOptions, identity, load_selector, options_of
 from unabridged.apps.synth_runs import ALLOWANCE, FORMAT, RETRIEVAL, STRETCH, kept_record, made_folder, record_place
 from unabridged.apps.versions import versions
 from unabridged.errors import UsageError

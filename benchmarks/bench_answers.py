@@ -30,7 +30,7 @@ from typing import Any
 
 from machine import machine
 
-from unabridged.apps.selectors import load_selector
+from unabridged.apps.selector_names import load_selector
 from unabridged.eval.synth.niah import niah
 from unabridged.eval.synth.sentences import Sample, sized
 from unabridged.eval.synth.twohop import twohop

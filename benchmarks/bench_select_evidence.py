@@ -25,7 +25,7 @@ import numpy as np
 from machine import machine
 
 from unabridged.apps.select_runs import chosen, stretches
-from unabridged.apps.selectors import load_selector
+from unabridged.apps.selector_names import load_selector
 from unabridged.eval._resample import bootstrap_interval
 from unabridged.eval.choices import Case, case_of, cases_of, summary
 from unabridged.eval.evidence import read_evidence

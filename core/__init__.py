@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from unabridged.apps.answering import answer
     from unabridged.apps.rankers import RankerOptions, load_ranker
     from unabridged.apps.rerank_hits import rerank
-    from unabridged.apps.selectors import SelectorOptions, load_selector
+    from unabridged.apps.selector_names import SelectorOptions, load_selector
     from unabridged.contracts import Document, Encoded, Encoder, Failure, Hit, Hits, Level, OverflowPolicy, Span
     from unabridged.corpora import read_corpus, read_queries
     from unabridged.encoders.load import load_encoder
@@ -34,7 +34,7 @@ _HOMES = {
     "Level": "contracts",
     "OverflowPolicy": "contracts",
     "RankerOptions": "apps.rankers",
-    "SelectorOptions": "apps.selectors",
+    "SelectorOptions": "apps.selector_names",
     "Span": "contracts",
     "UnabridgedError": "errors",
     "answer": "apps.answering",
@@ -42,7 +42,7 @@ _HOMES = {
     "build_index": "retrievers.api",
     "load_encoder": "encoders.load",
     "load_ranker": "apps.rankers",
-    "load_selector": "apps.selectors",
+    "load_selector": "apps.selector_names",
     "open_index": "retrievers.api",
     "read_corpus": "corpora",
     "read_queries": "corpora",

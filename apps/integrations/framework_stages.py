@@ -70,7 +70,7 @@ class SecondStage:
 
     Args:
         ranker: As :func:`unabridged.load_ranker` takes or gives it; a name is loaded at first use.
-        selector: In place of a ranker: a name of :mod:`unabridged.apps.selectors`, or a selector.
+        selector: In place of a ranker: a name of :mod:`unabridged.apps.selector_names`, or a selector.
         top_n: Documents that go on, best first.
         budget: Tokens of the pack; None: documents stay as they are.
         tokenizer: What counts them, see :mod:`unabridged.rankers.context.counting`.
@@ -199,7 +199,7 @@ def _check_packing(packing: Mapping[str, Any], budget: int | None, sources: Any)
 
 def _loaded(ranker: Any, selector: Any) -> Any:
     if selector is not None:
-        from unabridged.apps.selectors import load_selector
+        from unabridged.apps.selector_names import load_selector
 
         return load_selector(selector) if isinstance(selector, str) else selector
     from unabridged.apps.rankers import load_ranker

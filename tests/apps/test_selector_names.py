@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from unabridged.apps import select_runs
 from unabridged.apps.cli import app
 from unabridged.apps.select_runs import chosen, stretches
-from unabridged.apps.selectors import KINDS, SelectorOptions, identity, load_selector, options_of
+from unabridged.apps.selector_names import KINDS, SelectorOptions, identity, load_selector, options_of
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.errors import UsageError
 from unabridged.eval.choices import Case, case_of, judge, summary
@@ -263,7 +263,7 @@ def test_naming_selectors_loads_no_model(tmp_path):
     import subprocess
 
     code = (
-        "from unabridged.apps.selectors import load_selector\nload_selector('bm25>hybrid>linked')\n"
+        "from unabridged.apps.selector_names import load_selector\nload_selector('bm25>hybrid>linked')\n"
         "import sys; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
