@@ -142,7 +142,8 @@ class _Run:
         reasons = dict.fromkeys(heads, HEAD) | dict.fromkeys(taken, SCORE)
         left = dict.fromkeys(wanted[len(taken) :], BUDGET)
         unsure = _unsure(found, taken, [row for row in ranked if row not in set(taken)])
-        kept, dropped = [], []
+        kept: list[Judged] = []
+        dropped: list[Judged] = []
         for row, passage in enumerate(passages):
             own = found.reasons[row] if found.reasons else ""
             reason = reasons.get(row) or left.get(row) or own or BEHIND
