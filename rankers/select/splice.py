@@ -37,7 +37,8 @@ def spliced(passages: Sequence[Passage], order: Sequence[str]) -> Spliced:
 def most_that_fit(count: int, fits: Callable[[int], bool]) -> int:
     """The largest n up to ``count`` for which ``fits(n)`` holds, where with each n all smaller ones fit; 0 if none.
 
-    Found by halving, and then confirmed downwards: joints can make one passage more a token less.
+    Found by halving.  Joints can make one passage more a token less: the n returned may then not be the largest, but
+    it is one that was tried and fits.
     """
     low, high = 0, count
     while low < high:
