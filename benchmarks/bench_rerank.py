@@ -16,6 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def first_stage(index: Index, mode: Mode, queries: dict[str, str], depth: int) -
     return run, sum(answers.seconds.values()) / len(queries)
 
 
+def named(text: str, options: RankerOptions) -> tuple[str, None, RankerOptions]:
+    """``MODEL:strategy+template=lettered+first_token`` taken apart: what the model is asked with stands behind a plus."""
+    name, *more = text.split("+")
+    pairs = (one.partition("=") for one in more)
+    return name, None, replace(options, **{key: value or True for key, _, value in pairs})
+
+
 def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -> Iterator[dict[str, Any]]:
     """Each first stage, and each ranker upon it; all that is known so far after each of them."""
     queries = {query.id: query.text for query in whole.queries}
@@ -85,7 +93,7 @@ def compared(arguments: argparse.Namespace, whole: RetrievalSet, index: Index) -
         rows.append({"system": mode.value, "calls": 0, "tokens": 0, "seconds": seconds, **scores(base)})
         yield body
         for name in ranked_again(arguments, mode):
-            ranker = load_ranker(arguments.named.get(name, name), options=options)
+            ranker = load_ranker(*named(arguments.named.get(name, name), options))
             started = time.process_time()
             applied = SecondStage(ranker, arguments.depth).applied(index, mode, asked, run)
             spent = time.process_time() - started
@@ -232,7 +240,12 @@ def main() -> None:
     parser.add_argument("--index", type=Path, nargs="*", default=[], help="indexes of them [built in the cache]")
     parser.add_argument("--rankers", nargs="*", default=list(RANKERS), help="MODEL:strategy upon each of --upon")
     parser.add_argument("--everywhere", nargs="*", default=[], help="MODEL:strategy upon BM25 and hybrid")
-    parser.add_argument("--named", nargs="*", default=[], help="NAME=MODEL:strategy: how a ranker is called in tables")
+    parser.add_argument(
+        "--named",
+        nargs="*",
+        default=[],
+        help="NAME=MODEL:strategy[+template=..][+first_token]: how a ranker is called in tables",
+    )
     parser.add_argument("--short", type=Path, help="file of queries: the short texts")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--queries", type=int, default=20)
