@@ -63,7 +63,7 @@ def first_stage(index: Index, mode: Mode, queries: dict[str, str], depth: int) -
 
 
 def named(text: str, options: RankerOptions) -> tuple[str, None, RankerOptions]:
-    """``MODEL:strategy+template=lettered+first_token`` taken apart: what the model is asked with stands behind a plus."""
+    """``MODEL:strategy+template=lettered+first_token`` taken apart: options stand behind a plus."""
     name, *more = text.split("+")
     pairs = (one.partition("=") for one in more)
     return name, None, replace(options, **{key: value or True for key, _, value in pairs})
