@@ -18,6 +18,7 @@ from unabridged.contracts import JSON, Failure, Level
 from unabridged.errors import EXIT_PARTIAL, UsageError
 from unabridged.rankers.context.assemble import assemble
 from unabridged.rankers.context.contracts import ContextPack
+from unabridged.rankers.context.counting import token_counter
 from unabridged.rankers.select.contracts import Passage
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
@@ -112,6 +113,10 @@ def run_context(asked: Asked, packing: Mapping[str, Any], output: Output) -> Non
 def packed_for(asked: Asked, packing: Mapping[str, Any]) -> Packed:
     """The pack that was asked for."""
     began = time.perf_counter()
+    if packing["budget"] < 1:
+        raise UsageError(f"budget={packing['budget']!r}; expected a positive whole number of tokens.")
+    # A tokenizer that is not there is told before minutes of scoring.
+    packing = {**packing, "tokenizer": token_counter(packing["tokenizer"], network=bool(packing.get("network")))}
     given = candidates_for(asked)
     packed = Packed(
         pack=assemble(asked.question, given.hits, sources=given.sources, **packing),
@@ -174,7 +179,10 @@ def _of_files(asked: Asked) -> Candidates:
     read = read_texts(asked.files, asked.reading)
     selector = selector_for(asked.select, asked.mode, asked.encoder, asked.loading)
     chosen = selected(asked.question, cut(read.texts, asked.passage_tokens), selector, asked.k)
-    return Candidates(hits=chosen.pairs, sources=read.texts, select=chosen.as_json(), failures=read.failures)
+    # A document without text has no passage; the pack records it as left out.
+    blank = [(Passage(name, 0, len(text), text), None) for name, text in read.texts.items() if not text.strip()]
+    hits = (*chosen.pairs, *blank)
+    return Candidates(hits=hits, sources=read.texts, select=chosen.as_json(), failures=read.failures)
 
 
 def _level(index: Index, mode: Mode) -> Level:

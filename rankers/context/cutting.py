@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from unabridged.contracts import Rows
@@ -14,6 +16,8 @@ from unabridged.rankers.select.contracts import Passage
 
 PASSAGE_TOKENS = 160
 """Of the embedded tokenizer: a paragraph or two, so that a budget of some thousand tokens holds many places."""
+BLOCK = 1 << 16
+"""Characters of prose whose tokens are held at once: memory does not grow with the text."""
 
 
 def passages_of(doc_id: str, text: str, *, tokens: int = PASSAGE_TOKENS) -> list[Passage]:
@@ -24,16 +28,34 @@ def passages_of(doc_id: str, text: str, *, tokens: int = PASSAGE_TOKENS) -> list
     """
     if tokens < 1:
         raise UsageError(f"Passages of {tokens} tokens hold nothing: give at least 1.")
+    if origin(text).language is not None:
+        return _seen(doc_id, 0, text, tokens)
+    return [one for start, block in _blocks(text) for one in _seen(doc_id, start, block, tokens)]
+
+
+def _blocks(text: str) -> Iterator[tuple[int, str]]:
+    """``text`` in blocks with where they begin, cut behind the last paragraph, line or word that ends in them."""
+    start = 0
+    while len(text) - start > BLOCK:
+        ends = (text.rfind(gap, start + BLOCK // 2, start + BLOCK) + len(gap) for gap in ("\n\n", "\n", " "))
+        end = next((one for one in ends if one > start + BLOCK // 2), start + BLOCK)
+        yield start, text[start:end]
+        start = end
+    yield start, text[start:]
+
+
+def _seen(doc_id: str, at: int, text: str, tokens: int) -> list[Passage]:
+    """The passages of ``text``, which stands at the character ``at`` of its document."""
     pairs = default_tokenizer().encode(_readable(text), add_special_tokens=False).offsets
     offsets = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     if not len(offsets):
-        return [Passage(doc_id, 0, len(text), text)] if text.strip() else []
-    windows = split(text, offsets, tokens) if origin(text).language is None else _code(text, offsets, tokens)
+        return [Passage(doc_id, at, at + len(text), text)] if text.strip() else []
+    windows = split(text, offsets, tokens) if origin(text).language is None or at else _code(text, offsets, tokens)
     found = []
     for start, end in windows.spans.tolist():
         part = text[start:end]
         if seen := part.strip():
-            first = start + len(part) - len(part.lstrip())
+            first = at + start + len(part) - len(part.lstrip())
             found.append(Passage(doc_id, first, first + len(seen), seen))
     return found
 

@@ -37,10 +37,15 @@ def spliced(passages: Sequence[Passage], order: Sequence[str]) -> Spliced:
 def most_that_fit(count: int, fits: Callable[[int], bool]) -> int:
     """The largest n up to ``count`` for which ``fits(n)`` holds, where with each n all smaller ones fit; 0 if none.
 
-    Found by halving.  Joints can make one passage more a token less: the n returned may then not be the largest, but
+    Found by doubling, then halving: no text is tried that is much longer than what fits.
+
+    Joints can make one passage more a token less: the n returned may then not be the largest, but
     it is one that was tried and fits.
     """
-    low, high = 0, count
+    low, step = 0, 1
+    while low < count and fits(min(count, step)):
+        low, step = min(count, step), 2 * step
+    high = max(low, min(count, step) - 1) if low < count else count
     while low < high:
         middle = (low + high + 1) // 2
         if fits(middle):

@@ -180,4 +180,26 @@ def test_what_cannot_be_meant_is_refused_with_its_code(folder, tmp_path, argumen
 def test_an_empty_file_gives_an_empty_pack(tmp_path):
     (tmp_path / "empty.txt").write_text(" \n", "utf-8")
     body = packed("--file", tmp_path / "empty.txt", "who?", "--mode", "bm25")
-    assert (body["text"], body["sources"], body["dropped"], body["tokens"]) == ("", [], [], 0)
+    assert (body["text"], body["sources"], body["tokens"]) == ("", [], 0)
+    assert [one["reason"] for one in body["dropped"]] == ["empty"]
+
+
+def test_a_file_without_text_is_recorded_as_left_out(tmp_path):
+    good, blank = tmp_path / "good.txt", tmp_path / "blank.txt"
+    good.write_text(FACT, "utf-8")
+    blank.write_bytes(b" \r\n\t ")
+    alone = packed("--file", blank, QUESTION, "--mode", "bm25")
+    assert [(one["doc_id"], one["reason"]) for one in alone["dropped"]] == [(str(blank), "empty")]
+    body = packed("--file", good, "--file", blank, QUESTION, "--mode", "bm25")
+    assert FACT in body["text"]
+    assert [(one["doc_id"], one["reason"]) for one in body["dropped"]] == [(str(blank), "empty")]
+
+
+@pytest.mark.parametrize("wrong", [["--tokenizer", "nix"], ["--budget", 0]])
+def test_what_cannot_be_packed_is_told_before_anything_is_scored(tmp_path, wrong, monkeypatch):
+    def scored(*_arguments: object) -> None:
+        raise AssertionError("passages were scored")
+
+    monkeypatch.setattr("unabridged.apps.context_packs.selected", scored)
+    (tmp_path / "a.txt").write_text(FACT, "utf-8")
+    call("--file", tmp_path / "a.txt", QUESTION, *wrong, code=2)

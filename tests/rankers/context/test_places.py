@@ -41,6 +41,17 @@ def test_passages_are_disjoint_in_order_and_hold_all_that_can_be_seen(text, toke
     assert {place for place, letter in enumerate(text) if not letter.isspace()} <= set(shown)
 
 
+@pytest.mark.parametrize(
+    "text", ["Some words here. " * 60, "A line.\r\n\r\nMore\n" * 40, "\u4e00\u4e8c\U0001f600" * 200]
+)
+def test_long_prose_is_cut_block_by_block_and_nothing_is_lost(text, monkeypatch):
+    monkeypatch.setattr("unabridged.rankers.context.cutting.BLOCK", 100)
+    found = passages_of("d", text, tokens=9)
+    assert all(text[one.start : one.end] == one.text for one in found)
+    assert all(one.end <= other.start for one, other in pairwise(found))
+    assert "".join("".join(one.text.split()) for one in found) == "".join(text.split())
+
+
 def test_a_passage_of_no_tokens_is_refused():
     with pytest.raises(UsageError, match="at least 1"):
         passages_of("d", "a b", tokens=0)

@@ -220,3 +220,18 @@ def test_the_most_that_fit_by_halving_is_that_of_trying_each():
     for count_ in range(9):
         for limit in range(12):
             assert most_that_fit(count_, lambda n, limit=limit: n <= limit) == min(count_, limit)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 100])
+def test_the_most_that_fit_are_found_without_trying_much_longer_texts(count):
+    from unabridged.rankers.select.splice import most_that_fit
+
+    for most in range(count + 2):
+        tried: list[int] = []
+
+        def fits(number: int, most: int = most, tried: list[int] = tried) -> bool:
+            tried.append(number)
+            return number <= most
+
+        assert most_that_fit(count, fits) == min(count, most)
+        assert max(tried, default=0) <= max(1, 2 * most)
