@@ -15,7 +15,7 @@ def read(call: Call, outcome: Completion) -> Parsed:
     if call.names is not None:
         return by_logprobs(call.names, outcome)
     form = call.template.form
-    return parse(outcome.text, call.count, form=form, expected=call.expected, cut=outcome.finish == "length")
+    return parse(outcome.text, call.count, form=form, expected=call.expected, cut=outcome.finish != "stop")
 
 
 def by_logprobs(names: Sequence[str], outcome: Completion) -> Parsed:

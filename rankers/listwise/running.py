@@ -217,20 +217,24 @@ class Running:
             if outcome.finish == "filtered":
                 return self._first_stage(ask, "filtered", "the server withheld the answer", Status.UNRANKED)
             return self._again(state, "the answer has no id of the group", Status.UNRANKED)
-        self._judged(state, parsed)
+        self._judged(state, parsed, filtered=outcome.finish == "filtered")
         return tuple(ask.items[place] for place in parsed.order)
 
-    def _judged(self, state: _Open, parsed: Parsed) -> None:
-        """Records how whole an answer was."""
+    def _judged(self, state: _Open, parsed: Parsed, *, filtered: bool) -> None:
+        """Records how whole an answer was; ``filtered``: the server withheld the rest of it."""
         ask, report = state.ask, parsed.report
         said = f"{report.kind}: {report.n_valid} of {ask.expected} ids"
+        if filtered:
+            # What was withheld may have taken back what was said.
+            self._record.step(ask.items, "filtered", f"the server withheld the rest of the answer; {said}")
         if report.n_valid < self._settings.enough * ask.expected:
             self._record.group(Status.PARTIAL)
             self._record.step(ask.items, "partial", said)
             self._record.flag([ask.items[place] for place in parsed.order[report.n_valid :]], KEPT)
-        elif report.repaired or state.tries:
+        elif report.repaired or state.tries or filtered:
             self._record.group(Status.REPAIRED)
-            self._record.step(ask.items, "repaired", said)
+            if report.repaired or state.tries:
+                self._record.step(ask.items, "repaired", said)
         else:
             self._record.group(Status.OK)
 

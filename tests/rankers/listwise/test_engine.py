@@ -225,6 +225,26 @@ def test_an_answer_that_the_server_cut_off_for_its_content_is_no_answer():
     assert (ranking.status, len(model.calls), ranking.spent.unknown) == (Status.UNRANKED, 1, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "told", "head"),
+    [
+        (" > ".join(f"[{n}]" for n in range(60, 0, -1)), Status.REPAIRED, ["filtered"], [59, 58]),
+        (" > ".join(f"[{n}]" for n in range(60, 20, -1)), Status.REPAIRED, ["filtered", "repaired"], [59, 58]),
+        ("[60] > [7]", Status.PARTIAL, ["filtered", "partial"], [59, 6, 0]),
+        # The end may be a part of an id: 5 of 53.
+        ("60 > 7 > 5", Status.PARTIAL, ["filtered", "partial"], [59, 6, 0]),
+    ],
+    ids=["every id", "most ids", "two ids", "cut inside an id"],
+)
+def test_ids_in_an_answer_that_was_withheld_in_part_are_used_and_told_of(text, status, told, head):
+    withheld = Completion(text=text, usage=None, finish="filtered", seconds=0.0, constrained=False)
+    ranking, model = ranked(lambda *_: withheld)
+    assert sorted(ranking.order) == list(range(60))
+    assert list(ranking.order[: len(head)]) == head
+    assert (ranking.status, actions(ranking), len(model.calls)) == (status, told, 1)
+    assert "withheld" in ranking.steps[0].reason
+
+
 def test_a_malformed_response_is_asked_for_once_more():
     ranking, model = ranked(lambda *_: MalformedResponse("not JSON: 3 > 1"))
     assert ranking.order == tuple(range(60))
