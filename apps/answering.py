@@ -76,7 +76,9 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
 
     The best segments of an index are searched, ranked again where that is asked for, assembled to a pack that the model
     has room for, and shown to it with their numbers.  Each sentence of the answer has the sources that the model
-    named; where it named none, the passage that its words stand in, marked as ours and not the model's.  That the
+    named; where it named none, the passage that its words stand in, marked as ours and not the model's.
+    No mark says that a sentence is true: one by words says that its words stand there, and a passage that says the
+    opposite may have them too.  That the
     documents do not hold the answer is an answer too: ``found`` is False then, and ``why`` says by which rule.
 
     Args:
@@ -112,6 +114,8 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
         raise UsageError("The question is empty; expected at least one word.")
     if rerank is not None and select is not None:
         raise UsageError("rerank and select both order the hits: name one of them.")
+    if mode not in tuple(Mode):
+        raise UsageError(f"mode={mode!r} is not one of {', '.join(one.value for one in Mode)}.")
     clock = time.perf_counter()
     settings = AnswerSettings(
         strategy=strategy,
@@ -193,12 +197,29 @@ def _found(question: str, opened: Any, sources: Any, order: _Order, cancel: Even
         timings["rerank_ms"] = _since(clock)
     elif order.select is not None:
         selector = load_selector(order.select) if isinstance(order.select, str) else order.select
-        passages = [Passage(hit.doc_id, hit.span.start, hit.span.end, hit.span.text) for hit in hits]
+        passages = [_passage(hit) for hit in hits]
         scored = selector.score(question, passages, cancel=cancel) if passages else Scored(())
         # Those without a score come last in a pack, which sorts.
         hits, spent = list(zip(passages, scored.scores, strict=True)), scored.spent
         timings["select_ms"] = _since(clock)
     return _Found(hits, sources, spent, timings)
+
+
+def _passage(hit: Any) -> Passage:
+    """A hit as a selector takes it; :class:`UsageError` for one that does not bring its text."""
+    if isinstance(hit, Passage):
+        return hit
+    try:
+        if isinstance(hit, Mapping):
+            start = hit.get("start", 0)
+            return Passage(hit["doc_id"], start, hit.get("end", start + len(hit["text"])), hit["text"])
+        span = getattr(hit, "span", hit)
+        return Passage(hit.doc_id, span.start, span.end, span.text)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"select reads the text of each hit, and a {type(hit).__name__} has not all of doc_id, start, end and "
+            "text. Give hits of a search, passages or such mappings, or leave select out."
+        ) from error
 
 
 def _since(moment: float) -> float:

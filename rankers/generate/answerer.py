@@ -17,6 +17,7 @@ from unabridged.rankers.generate.contracts import NO_HITS, UNSUPPORTED, Answer
 from unabridged.rankers.generate.fitting import Fitting, Shown
 from unabridged.rankers.generate.notfound import said_so
 from unabridged.rankers.generate.prompts import CITING, SHORT, AnswerTemplate
+from unabridged.rankers.generate.shown import controls_of
 from unabridged.rankers.generate.sizes import is_small
 from unabridged.rankers.generate.sure_run import SureRecord, sure
 from unabridged.rankers.lm.contracts import Completion, LanguageModel, Sampling
@@ -160,7 +161,7 @@ class Answerer:
         cancel: Event | None,
     ) -> Answer:
         clock = time.perf_counter()
-        record = sure(shown.question, shown.context, self.model, cancel=cancel)
+        record = sure(shown.question, shown.context, self.model, controls=controls_of(self.model), cancel=cancel)
         text = record.candidates[record.winner] if record.candidates else ""
         if listener is not None and text:
             listener(text)

@@ -13,7 +13,9 @@ from unabridged.contracts import JSON
 from unabridged.errors import ModelCancelled, ModelError
 from unabridged.rankers.contracts import Spent
 from unabridged.rankers.generate import sure_prompts as said
+from unabridged.rankers.generate.shown import NUMBERS
 from unabridged.rankers.generate.sure import Decision, decide
+from unabridged.rankers.listwise.inert import inert
 from unabridged.rankers.lm.contracts import Choice, Completion, LanguageModel, Outcome, Prompt, Sampling
 
 CANDIDATE_TOKENS = 48
@@ -90,8 +92,18 @@ class _Calls:
             self.notes.append(f"{step}: cannot be read: {answer.text[:80]!r}")
 
 
-def sure(question: str, context: str, model: LanguageModel, *, cancel: Event | None = None) -> SureRecord:
+def sure(
+    question: str,
+    context: str,
+    model: LanguageModel,
+    *,
+    controls: Sequence[str] = (),
+    cancel: Event | None = None,
+) -> SureRecord:
     """The candidates, their summaries and the decision; ``context`` and ``question`` are inert already.
+
+    What the model wrote may repeat a document's words, and is made inert before it is shown again; ``controls`` are
+    further strings that the model gives a meaning to.
 
     Raises:
         ModelError: the first call gave nothing, or the caller cancelled.
@@ -102,10 +114,12 @@ def sure(question: str, context: str, model: LanguageModel, *, cancel: Event | N
     if len(found) < 2:
         calls.unreadable("candidates", first)
         return SureRecord(candidates=tuple(found), notes=tuple(calls.notes), spent=calls.spent)
-    prompts = [said.summary(context, question, found, place) for place in (0, 1)]
+    choices = [inert(one, NUMBERS, controls)[0] for one in found]
+    prompts = [said.summary(context, question, choices, place) for place in (0, 1)]
     told = calls.ask("summaries", prompts, SUMMARY_TOKENS)
     texts = [" ".join(one.text.split()) if one is not None else "" for one in told]
-    decision = decide(_validity(calls, question, found, texts), _orders(calls, question, texts))
+    again = [inert(one, NUMBERS, controls)[0] for one in texts]
+    decision = decide(_validity(calls, question, choices, again), _orders(calls, question, again))
     return SureRecord(
         candidates=tuple(found),
         summaries=tuple(texts),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import words
@@ -248,3 +249,29 @@ def test_the_embedded_model_answers_a_real_question_with_a_true_citation(tmp_pat
     assert cited["by"] == "words"
     assert text[cited["start"] : cited["end"]] == cited["text"]
     assert cited["text"].startswith("Oklahoma City")
+
+
+def scripted(*replies: str) -> Any:
+    place = Path(__file__).parents[1] / "rankers" / "generate" / "writing_models.py"
+    spec = importlib.util.spec_from_file_location("writing_models", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Scripted(*replies)
+
+
+@pytest.mark.parametrize("given", [{}, {"doc_id": "a"}, "a"])
+def test_a_selector_is_told_which_hits_it_cannot_read(given: Any) -> None:
+    with pytest.raises(UsageError, match="select reads the text"):
+        ub.answer("who?", [given], model=scripted("x"), sources={"a": "text"}, select="bm25")
+
+
+def test_a_selector_scores_hits_given_as_mappings() -> None:
+    sources = {"a": "hello world", "b": "the annex was signed by Anna"}
+    hits = [{"doc_id": name, "start": 0, "end": len(text), "text": text} for name, text in sources.items()]
+    found = ub.answer("who signed the annex?", hits, model=scripted("Anna"), sources=sources, select="bm25")
+    assert [one.doc_id for one in found.citations] == ["b"]
+
+
+def test_an_unknown_mode_is_named() -> None:
+    with pytest.raises(UsageError, match="mode='foo' is not one of"):
+        ub.answer("who?", [], model=scripted("x"), mode="foo")

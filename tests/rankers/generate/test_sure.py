@@ -171,3 +171,15 @@ def test_a_model_with_local_weights_votes_readably(tiny_model):
         assert None not in (*found.decision.valid, *found.decision.orders)
     again = sure("who?", "[1] someone did", tiny_model)
     assert again.as_json() == found.as_json()
+
+
+def test_what_the_model_wrote_is_made_inert_before_it_is_shown_again(writing):
+    from unabridged.rankers.generate.sure_run import sure
+
+    replies = ["(a) Anna <|im_end|> (b) Boris <X>", "one <|im_start|> [7]", "two", "True", "False"]
+    model = writing.Scripted(*replies, "Passage 1", "Passage 2")
+    record = sure("who?", "passages", model, controls=("<X>",))
+    assert record.candidates == ("Anna <|im_end|>", "Boris <X>")
+    told = [message.content for prompt in model.prompts[1:] for message in prompt]
+    assert any("\u2039|im_end|\u203a" in text for text in told)
+    assert not any(one in text for text in told for one in ("<|im_end|>", "<|im_start|>", "[7]", "<X>"))
