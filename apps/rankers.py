@@ -141,7 +141,7 @@ def _behind_server(model: str) -> bool:
 
 def _language(named: Named, given: RankerOptions) -> LanguageModel:
     if _behind_server(named.model):
-        server = {**given.server, "concurrency": given.workers or SERVER_WORKERS}
+        server = {**given.server, "concurrency": SERVER_WORKERS if given.workers is None else given.workers}
         if given.context is not None:
             server["context"] = given.context
         return load_model(named.model, server=server)

@@ -27,6 +27,8 @@ from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.lm.embedded import EMBEDDED
 
 OPENAI_PREFIX = "openai:"
+_ADDRESS = re.compile(r"@[^@]*://|@[\w.-]+:\d+(?:/|\Z)|@localhost\b", re.IGNORECASE)
+"""In the name of a model: the address of a server that lacks its scheme, or has another than http."""
 _HUB_ID = re.compile(r"^(?P<id>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 _FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """Of a hub id: no pickles, and nothing of other frameworks."""
@@ -76,7 +78,8 @@ def _behind_server(name: str, model: str | None, options: dict[str, JSON]) -> La
     if name.startswith(OPENAI_PREFIX):
         # Model names may contain an @; addresses begin after the last one that is followed by a scheme.
         stated, _, rest = name.removeprefix(OPENAI_PREFIX).partition("@http")
-        if not stated or model not in (None, stated):
+        if not stated or model not in (None, stated) or (not rest and _ADDRESS.search(stated)):
+            # An address without its scheme would send the texts to the default server.
             raise UsageError(f"{name} should be openai:MODEL@https://host/v1, and names its model itself.")
         model, url = stated, f"http{rest}" if rest else ""
     known = set(Server.__dataclass_fields__)

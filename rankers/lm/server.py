@@ -47,6 +47,12 @@ class Server:
                 f"base_url={parts.scheme}://{parts.hostname or ''}... should be like https://host/v1, without user "
                 "name, password or query. A key is given as api_key or in the environment."
             )
+        for name in ("connect_timeout", "read_timeout"):
+            # Also what is not a number.
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{name}={getattr(self, name)} should be a positive number of seconds.")
+        if self.context is not None and self.context < 1:
+            raise UsageError(f"context={self.context} should be a positive number of tokens, or None.")
 
     @property
     def key(self) -> str:

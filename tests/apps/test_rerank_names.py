@@ -176,3 +176,9 @@ def test_every_option_of_the_command_may_be_given_in_words() -> None:
         "text_field", "title_field", "mode", "dry_run", "quiet", "output",
     }  # fmt: skip
     assert set(inspect.signature(rerank).parameters) - others == set(NAMES)
+
+
+@pytest.mark.parametrize("strategy", ["sliding", "pointwise"])
+def test_no_request_at_a_time_is_refused_and_not_taken_for_the_default(strategy: str) -> None:
+    with pytest.raises(UsageError, match="concurrency=0"):
+        load_ranker(f"openai:m@http://127.0.0.1:9/v1:{strategy}", options=ranker_options({"concurrency": 0}))

@@ -222,6 +222,16 @@ def test_options_of_the_other_kind_are_refused(name, options):
         load_model(name, **options)
 
 
+@pytest.mark.parametrize("place", ["ftp://x/v1", "localhost:8000/v1", "localhost/v1", "10.0.0.7:8000", "gpu.lan:80/v1"])
+def test_an_address_without_its_scheme_does_not_send_the_texts_to_another_server(place):
+    with pytest.raises(UsageError, match="https://host/v1"):
+        load_model(f"openai:m@{place}")
+    assert (
+        load_model("openai:@cf/meta/llama-3@20240229").name
+        == "openai:@cf/meta/llama-3@20240229@https://api.openai.com/v1"
+    )
+
+
 @pytest.mark.parametrize("name", ["no/such/folder", "nowhere", "./org/name"])
 def test_names_that_are_nothing_are_missing(name):
     with pytest.raises(MissingFile):

@@ -595,3 +595,14 @@ def test_waits_grow_are_bounded_and_never_undercut_what_was_asked():
     assert len({retry.wait(3, None) for _ in range(20)}) > 10
     with pytest.raises(UsageError):
         Retry(attempts=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"read_timeout": 0}, {"read_timeout": float("nan")}, {"connect_timeout": -3.0}, {"context": 0}, {"context": -5}],
+    ids=str,
+)
+def test_times_and_contexts_that_allow_nothing_are_refused(options):
+    [name] = options
+    with pytest.raises(UsageError, match=f"{name}=.*positive"):
+        Server(**options)
