@@ -10,7 +10,7 @@ import pytest
 from unabridged.encoders.code import languages
 from unabridged.encoders.code.languages import LANGUAGES, grammar
 from unabridged.encoders.code.saved import SPLIT_NAME, read_split
-from unabridged.encoders.code.split import Split, splitter_of
+from unabridged.encoders.code.split import VERSION, Split, splitter_of
 from unabridged.encoders.load import encoder_from_passport, load_encoder
 from unabridged.errors import MissingExtra, ValidationError
 
@@ -49,9 +49,9 @@ def test_what_is_said_counts_more_than_what_a_folder_was_saved_with(tmp_path):
     assert prose.passport.fingerprint == load_encoder("embedded").passport.fingerprint
     assert encoder_from_passport(prose.passport).passport == prose.passport
     assert load_encoder(folder, header=False).passport.facts["split"] == {
-        "split": "syntax", "language": "go", "version": 1,
+        "split": "syntax", "language": "go", "version": VERSION,
     }  # fmt: skip
-    assert load_encoder(folder, split="syntax").passport.facts["split"] == {"split": "syntax", "version": 1}
+    assert load_encoder(folder, split="syntax").passport.facts["split"] == {"split": "syntax", "version": VERSION}
 
 
 def test_an_encoder_of_prose_is_saved_without_the_file(tmp_path):
