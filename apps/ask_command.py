@@ -29,10 +29,8 @@ class TemplateName(str, Enum):
 
 
 def ask(  # noqa: PLR0913 - one parameter per option
-    words: Annotated[list[str], typer.Argument(metavar="[DIR] QUESTION", help="An index and the question.")],
-    file: Annotated[
-        list[str] | None, typer.Option("--file", help="A file in place of the index; may be repeated.")
-    ] = None,
+    words: o.Asked,
+    file: o.InPlace = None,
     model: Annotated[
         str, typer.Option("--model", help="embedded, a folder, a GGUF file, a hub id, or openai:MODEL@URL.")
     ] = "embedded",
@@ -54,20 +52,14 @@ def ask(  # noqa: PLR0913 - one parameter per option
     seed: Annotated[int | None, typer.Option("--seed", help="Of a draw at a temperature above 0.")] = None,
     k: Annotated[int, typer.Option("-k", "--k", help="Candidates: segments that may be shown.")] = 100,
     mode: o.ModeOption = Mode.HYBRID,
-    filters: Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")] = None,
-    select: Annotated[
-        str | None, typer.Option("--select", help="What scores the candidates: bm25, vectors, hybrid, cross:MODEL, ...")
-    ] = None,
+    filters: o.Filters = None,
+    select: o.Select = None,
     rerank: Rerank = None,
     rerank_depth: RerankDepth = FEW,
     rerank_option: RerankOption = None,
-    neighbours: Annotated[
-        int, typer.Option("--neighbours", help="Segments on both sides of each that are shown too.")
-    ] = 0,
-    headings: Annotated[bool, typer.Option("--headings", help="Show the headings over each span.")] = False,
-    passage_tokens: Annotated[
-        int, typer.Option("--passage-tokens", help="With --file: tokens of a passage, of the embedded tokenizer.")
-    ] = 160,
+    neighbours: o.Neighbours = 0,
+    headings: o.Headings = False,
+    passage_tokens: o.PassageTokens = 160,
     context: Annotated[int | None, typer.Option("--context", help="Tokens of prompt and answer [the model's].")] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="Seconds to wait for a server's answer [180].")

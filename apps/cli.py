@@ -217,7 +217,7 @@ def search(  # noqa: PLR0913 - one parameter per option
     k: Annotated[int, typer.Option("-k", help="Hits per query.")] = 10,
     mode: o.ModeOption = Mode.HYBRID,
     level: Annotated[Level, typer.Option("--level", help="What to rank.")] = Level.DOC,
-    filters: Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")] = None,
+    filters: o.Filters = None,
     queries: Annotated[Path | None, typer.Option("--queries", help="TSV id<TAB>text or BEIR JSONL.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Write a six-column TREC run here.")] = None,
     lines: Annotated[

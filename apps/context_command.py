@@ -19,10 +19,8 @@ CANDIDATES = 100
 
 
 def context(  # noqa: PLR0913 - one parameter per option
-    words: Annotated[list[str], typer.Argument(metavar="[DIR] QUESTION", help="An index and the question.")],
-    file: Annotated[
-        list[str] | None, typer.Option("--file", help="A file in place of the index; may be repeated.")
-    ] = None,
+    words: o.Asked,
+    file: o.InPlace = None,
     budget: Annotated[int, typer.Option("--budget", help="Most tokens of the text.")] = 8_000,
     tokenizer: Annotated[
         str,
@@ -33,10 +31,8 @@ def context(  # noqa: PLR0913 - one parameter per option
     level: Annotated[
         Level | None, typer.Option("--level", help="What to search [segment where there are any].")
     ] = None,
-    filters: Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")] = None,
-    select: Annotated[
-        str | None, typer.Option("--select", help="What scores the candidates: bm25, vectors, hybrid, cross:MODEL, ...")
-    ] = None,
+    filters: o.Filters = None,
+    select: o.Select = None,
     rerank: Rerank = None,
     rerank_depth: RerankDepth = FEW,
     rerank_option: RerankOption = None,
@@ -46,11 +42,9 @@ def context(  # noqa: PLR0913 - one parameter per option
     join_gap: Annotated[
         int, typer.Option("--join-gap", help="Characters between two spans that are filled up to make them one.")
     ] = 0,
-    neighbours: Annotated[
-        int, typer.Option("--neighbours", help="Segments on both sides of each that are shown too.")
-    ] = 0,
+    neighbours: o.Neighbours = 0,
     margin: Annotated[int, typer.Option("--margin", help="Characters on both sides that are shown too.")] = 0,
-    headings: Annotated[bool, typer.Option("--headings", help="Show the headings over each span.")] = False,
+    headings: o.Headings = False,
     headers: Annotated[
         bool, typer.Option("--headers/--no-headers", help="A line with the document in front of each span.")
     ] = True,
@@ -66,9 +60,7 @@ def context(  # noqa: PLR0913 - one parameter per option
     faults: Annotated[
         str, typer.Option("--faults", help="raise, or drop and record hits that cannot be verified.")
     ] = "raise",
-    passage_tokens: Annotated[
-        int, typer.Option("--passage-tokens", help="With --file: tokens of a passage, of the embedded tokenizer.")
-    ] = 160,
+    passage_tokens: o.PassageTokens = 160,
     encoder: o.EncoderOption = None,
     device: o.Device = None,
     network: o.Network = False,

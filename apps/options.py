@@ -108,6 +108,21 @@ IdField: TypeAlias = Annotated[str | None, typer.Option("--id-field", help="Fiel
 TextField: TypeAlias = Annotated[str | None, typer.Option("--text-field", help="Field that holds the text.")]
 TitleField: TypeAlias = Annotated[str | None, typer.Option("--title-field", help="Field that holds the title.")]
 ModeOption: TypeAlias = Annotated[Mode, typer.Option("--mode", help="Which rankings to use.")]
+Filters: TypeAlias = Annotated[list[str] | None, typer.Option("--filter", help="field=value; may be repeated.")]
+Asked: TypeAlias = Annotated[list[str], typer.Argument(metavar="[DIR] QUESTION", help="An index and the question.")]
+InPlace: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--file", help="A file in place of the index; may be repeated.")
+]
+Select: TypeAlias = Annotated[
+    str | None, typer.Option("--select", help="What scores the candidates: bm25, vectors, hybrid, cross:MODEL, ...")
+]
+Neighbours: TypeAlias = Annotated[
+    int, typer.Option("--neighbours", help="Segments on both sides of each that are shown too.")
+]
+Headings: TypeAlias = Annotated[bool, typer.Option("--headings", help="Show the headings over each span.")]
+PassageTokens: TypeAlias = Annotated[
+    int, typer.Option("--passage-tokens", help="With --file: tokens of a passage, of the embedded tokenizer.")
+]
 
 
 def given(**options: Any) -> dict[str, Any]:
