@@ -86,25 +86,14 @@ def ask(  # noqa: PLR0913 - one parameter per option
     """
     with exit_codes(output):
         from unabridged.apps.ask_run import Asking, run_ask
-        from unabridged.apps.context_packs import Asked, asked_for
-        from unabridged.apps.search_reranking import again_of
+        from unabridged.apps.asked import asked_of
 
-        files = tuple(file or ())
-        folder, question = asked_for(words, files, select, rerank)
-        asked = Asked(
-            question=question,
-            folder=folder,
-            files=files,
-            k=k,
-            mode=mode,
-            filters=tuple(filters or ()),
-            select=select,
-            again=again_of(rerank, rerank_depth, rerank_option, k),
-            encoder=encoder,
-            loading=o.given(device=device, network=network or None),
-            reading=o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),
+        asked = asked_of(
+            words, file=file, k=k, mode=mode, filters=filters, select=select, rerank=rerank,
+            rerank_depth=rerank_depth, rerank_option=rerank_option, encoder=encoder, device=device, network=network,
+            format=format, id_field=id_field, text_field=text_field, title_field=title_field,
             passage_tokens=passage_tokens,
-        )
+        )  # fmt: skip
         asking = Asking(
             model=model,
             loading=o.given(device=device, precision=precision, context=context),

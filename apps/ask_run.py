@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unabridged.apps.answering import answer, check_writes, closed_after
-from unabridged.apps.context_packs import Asked, Candidates, candidates_for
+from unabridged.apps.asked import Asked
+from unabridged.apps.context_packs import Candidates, candidates_for
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, one_line, say
 from unabridged.apps.search_reranking import end, told
 from unabridged.errors import EXIT_PARTIAL, AnswerBroken, UsageError

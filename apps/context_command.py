@@ -75,26 +75,15 @@ def context(  # noqa: PLR0913 - one parameter per option
     From an index, or with --file from files that no index holds.  Exit code 7: some could not be read, or not ranked.
     """
     with exit_codes(output):
-        from unabridged.apps.context_packs import Asked, asked_for, run_context
-        from unabridged.apps.search_reranking import again_of
+        from unabridged.apps.asked import asked_of
+        from unabridged.apps.context_packs import run_context
 
-        files = tuple(file or ())
-        folder, question = asked_for(words, files, select, rerank)
-        asked = Asked(
-            question=question,
-            folder=folder,
-            files=files,
-            k=k,
-            mode=mode,
-            level=level,
-            filters=tuple(filters or ()),
-            select=select,
-            again=again_of(rerank, rerank_depth, rerank_option, k),
-            encoder=encoder,
-            loading=o.given(device=device, network=network or None),
-            reading=o.given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),
+        asked = asked_of(
+            words, file=file, k=k, mode=mode, level=level, filters=filters, select=select, rerank=rerank,
+            rerank_depth=rerank_depth, rerank_option=rerank_option, encoder=encoder, device=device, network=network,
+            format=format, id_field=id_field, text_field=text_field, title_field=title_field,
             passage_tokens=passage_tokens,
-        )
+        )  # fmt: skip
         packing = {
             "budget": budget, "tokenizer": tokenizer, "order": order, "join_gap": join_gap, "neighbours": neighbours,
             "margin": margin, "headings": headings, "headers": headers, "show_question": show_question,

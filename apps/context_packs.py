@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from unabridged.apps.asked import Asked
 from unabridged.apps.context_files import cut, read_texts, selected, selector_for
 from unabridged.apps.output import Output, complain, counted, emit, one_line, say
 from unabridged.apps.rerank_hits import RerankedHits
-from unabridged.apps.search_reranking import Again, end, told
+from unabridged.apps.search_reranking import end, told
 from unabridged.apps.searching import open_for, parse_filters
 from unabridged.contracts import JSON, Failure, Level
 from unabridged.errors import EXIT_PARTIAL, UsageError
@@ -22,27 +23,6 @@ from unabridged.rankers.context.counting import token_counter
 from unabridged.rankers.select.contracts import Passage
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Where candidates come from, and what chooses among them."""
-
-    question: str
-    folder: Path | None
-    """An index; None: ``files``."""
-    files: tuple[str, ...] = ()
-    k: int
-    mode: Mode
-    level: Level | None = None
-    """None: segments where the index has them."""
-    filters: tuple[str, ...] = ()
-    select: str | None = None
-    again: Again | None = None
-    encoder: str | None = None
-    loading: Mapping[str, Any] = field(default_factory=dict)
-    reading: Mapping[str, Any] = field(default_factory=dict)
-    passage_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,21 +57,6 @@ class Packed:
                 {"where": one.where, "reason": one.reason, "message": one.message} for one in self.failures
             ]
         return body if self.found is None else {**body, "rerank": self.found.as_json()}
-
-
-def asked_for(
-    words: Sequence[str], files: Sequence[str], select: str | None, rerank: str | None
-) -> tuple[Path | None, str]:
-    """Index folder and question of the arguments: with files there is no folder."""
-    if select is not None and rerank is not None:
-        raise UsageError("--select and --rerank both order the candidates: name one of them.")
-    wanted = 1 if files else 2
-    if len(words) != wanted:
-        raise UsageError(
-            f"{len(words)} arguments with {len(files)} files: name an index and a question, as in: unabridged context "
-            'DIR "who signed the annex?", or files and a question: unabridged context --file book.txt "who signed?"'
-        )
-    return (None if files else Path(words[0])), words[-1]
 
 
 def run_context(asked: Asked, packing: Mapping[str, Any], output: Output) -> None:
