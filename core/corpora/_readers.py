@@ -13,7 +13,7 @@ from unabridged.corpora._folders import TABLE_SUFFIXES, bare_suffix
 from unabridged.corpora._jsonl import read_jsonl
 from unabridged.corpora._parquet import need_parquet, read_parquet
 from unabridged.corpora._pdf import need_pdf, read_pdf
-from unabridged.corpora._sgml import START, read_trec
+from unabridged.corpora._sgml import looks_like_trec, read_trec
 from unabridged.corpora._streams import BrokenStream, head
 from unabridged.corpora._tables import read_csv, read_tsv
 from unabridged.corpora._texts import read_html, read_text
@@ -71,7 +71,7 @@ def format_of(path: Path, *, in_folder: bool) -> str:
     if not in_folder and suffix not in TEXT_SUFFIXES and suffix:
         raise UsageError(f"{path}: unknown file type {suffix!r}. Known: {known()}")
     try:
-        return "trec" if START.match(head(path)) else "text"
+        return "trec" if looks_like_trec(head(path)) else "text"
     except BrokenStream:
         return "text"
 

@@ -11,14 +11,18 @@ from unabridged.corpora._html import html_to_text
 from unabridged.corpora._jsonl import undecodable
 from unabridged.corpora._streams import lines
 
-START = re.compile(rb"\A\s*<DOC>", re.IGNORECASE)
-"""How such a file begins, whatever its name is."""
+_START = re.compile(rb"\A\s*<DOC>.*<DOCNO>", re.IGNORECASE | re.DOTALL)
 _EDGE = re.compile(rb"(</?DOC>)", re.IGNORECASE)
 _DOCNO = re.compile(r"<DOCNO>(.*?)</DOCNO>", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<(TITLE|HEADLINE|HEAD)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _TEXT = re.compile(r"<TEXT>(.*?)</TEXT>", re.IGNORECASE | re.DOTALL)
 _HEADER = re.compile(r"<(DOCNO|DOCHDR|DOCID)>.*?</\1>", re.IGNORECASE | re.DOTALL)
 _PARAGRAPH = re.compile(r"</?P>", re.IGNORECASE)
+
+
+def looks_like_trec(begin: bytes) -> bool:
+    """Whether a file that begins so is of this format, whatever its name is: XML may have a ``<doc>`` too."""
+    return _START.match(begin) is not None
 
 
 def read_trec(item: Item, options: Options) -> Iterator[Document | Failure]:

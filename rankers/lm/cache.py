@@ -35,7 +35,10 @@ class ResponseCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"{path} cannot be used: {error}. Name a file where you may write.") from error
         with self._connection() as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version not in (0, FORMAT):

@@ -321,6 +321,13 @@ def test_trec_files_are_read_and_every_fault_in_them_has_a_record(tmp_path, name
     assert f"byte offset {TREC.index(0xE9)}" in failures(items)[2].message
 
 
+def test_xml_that_begins_with_a_doc_is_a_text_and_no_trec_file(tmp_path):
+    source = "<doc>\n<title>Notes</title>\n<para>one paragraph</para>\n</doc>\n"
+    path = write(tmp_path / "notes.xml", source.encode())
+    (found,) = read_corpus(tmp_path)
+    assert (found.text, path.name in found.id) == (source, True)
+
+
 def test_a_list_takes_documents_records_and_texts_and_records_what_is_none():
     given_ = Document("a", "text", where="here:1")
     corpus = ListCorpus([given_, {"id": 3, "text": "x"}, "plain", {"id": 4}, "  ", "\ud800", 5, Document("", "x")])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from unabridged.errors import ContentFiltered, LimitReached, ModelTimeout, UsageError, ValidationError
+from unabridged.errors import ContentFiltered, LimitReached, ModelTimeout, ResourceError, UsageError, ValidationError
 from unabridged.rankers.lm.budget import Limits, MeteredModel, Prices, percentile
 from unabridged.rankers.lm.cache import CachedModel, ResponseCache, answer_key
 from unabridged.rankers.lm.contracts import (
@@ -216,6 +216,12 @@ def test_threads_share_a_cache(tmp_path):
     for thread in threads:
         thread.join()
     assert len(cache) == 20
+
+
+def test_a_cache_that_cannot_be_made_names_its_place(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ResourceError, match="cannot be used"):
+        ResponseCache(tmp_path / "file" / "answers.sqlite")
 
 
 def test_files_that_are_no_caches_are_refused_and_left_alone(tmp_path):
