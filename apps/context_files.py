@@ -12,7 +12,9 @@ from unabridged.contracts import JSON, Document, Failure
 from unabridged.corpora import read_corpus
 from unabridged.errors import CorpusError, DuplicateId
 from unabridged.rankers.context.cutting import passages_of
+from unabridged.rankers.context.stretches import Passed
 from unabridged.rankers.select.contracts import Passage, Scored, Selector
+from unabridged.rankers.select.records import BEHIND
 from unabridged.retrievers.result import Mode
 
 BY_MODE: Mapping[Mode, str] = {Mode.BM25: "bm25", Mode.DENSE: "vectors", Mode.HYBRID: "hybrid"}
@@ -36,6 +38,8 @@ class Selected:
     pairs: tuple[tuple[Passage, float | None], ...]
     label: str
     scored: Scored
+    passed: tuple[Passed, ...] = ()
+    """The passages behind them."""
 
     def as_json(self) -> dict[str, JSON]:
         """Plain values."""
@@ -95,7 +99,10 @@ def cut(texts: Mapping[str, str], tokens: int) -> list[Passage]:
 
 
 def selected(question: str, passages: Sequence[Passage], selector: Selector, most: int | None = None) -> Selected:
-    """The ``most`` best passages by the selector; those without a score come last, in the order given."""
+    """The ``most`` best passages by the selector, and why each of the others is not one of them.
+
+    Those without a score come last, in the order given.
+    """
     if not passages:
         return Selected((), selector.label, Scored(()))
     cost = selector.cost(question, passages)
@@ -104,7 +111,13 @@ def selected(question: str, passages: Sequence[Passage], selector: Selector, mos
     scored = selector.score(question, passages)
     places = sorted(range(len(passages)), key=lambda place: _key(scored.scores[place]))
     pairs = tuple((passages[place], scored.scores[place]) for place in places[:most])
-    return Selected(pairs, selector.label, scored)
+    behind = [] if most is None else places[most:]
+    return Selected(pairs, selector.label, scored, tuple(_passed(passages[place], scored, place) for place in behind))
+
+
+def _passed(passage: Passage, scored: Scored, place: int) -> Passed:
+    reason = scored.reasons[place] if scored.reasons else ""
+    return Passed(passage.doc_id, passage.start, passage.end, reason or BEHIND)
 
 
 def _key(score: float | None) -> tuple[bool, float]:

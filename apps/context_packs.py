@@ -20,6 +20,7 @@ from unabridged.errors import EXIT_PARTIAL, UsageError
 from unabridged.rankers.context.assemble import assemble
 from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.context.counting import token_counter
+from unabridged.rankers.context.stretches import Passed, accounted
 from unabridged.rankers.select.contracts import Passage
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
@@ -36,6 +37,16 @@ class Candidates:
     found: RerankedHits | None = None
     select: dict[str, JSON] | None = None
     failures: tuple[Failure, ...] = ()
+    read: Mapping[str, str] | None = None
+    """Sources that were read as a whole, by their ids; None: an index has them, of which hits alone were read."""
+    passed: tuple[Passed, ...] = ()
+    """Passages of them that are no hits."""
+
+    def accounted(self, pack: ContextPack) -> ContextPack:
+        """``pack`` with a reason for everything that was read and is not in it."""
+        if self.read is None:
+            return pack
+        return accounted(pack, {name: len(text) for name, text in self.read.items()}, self.passed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +95,7 @@ def packed_for(asked: Asked, packing: Mapping[str, Any]) -> Packed:
     packing = {**packing, "tokenizer": token_counter(packing["tokenizer"], network=bool(packing.get("network")))}
     given = candidates_for(asked)
     packed = Packed(
-        pack=assemble(asked.question, given.hits, sources=given.sources, **packing),
+        pack=given.accounted(assemble(asked.question, given.hits, sources=given.sources, **packing)),
         found=given.found,
         select=given.select,
         failures=given.failures,
@@ -110,11 +121,17 @@ def described(packed: Packed) -> str:
     documents = len({one.doc_id for one in pack.sources})
     lines = [
         f"{len(pack.sources):,} spans of {documents:,} documents, {pack.tokens:,} of {pack.budget:,} tokens by "
-        f"{pack.tokenizer}, order {pack.order.value}; left out: "
-        + (counted(Counter(one.reason for one in pack.dropped)) or "nothing")
+        f"{pack.tokenizer}, order {pack.order.value}; left out: " + (counted(_reasons(pack)) or "nothing")
     ]
     lines += [f"could not be read: {one_line(one.where)}: {one.message}" for one in packed.failures]
     return "\n".join(lines if packed.found is None else [*lines, told(packed.found).strip()])
+
+
+def _reasons(pack: ContextPack) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for one in pack.dropped:
+        found[one.reason] += one.passages
+    return +found
 
 
 def _of_index(folder: Path, asked: Asked) -> Candidates:
@@ -147,7 +164,14 @@ def _of_files(asked: Asked) -> Candidates:
     # A document without text has no passage; the pack records it as left out.
     blank = [(Passage(name, 0, len(text), text), None) for name, text in read.texts.items() if not text.strip()]
     hits = (*chosen.pairs, *blank)
-    return Candidates(hits=hits, sources=read.texts, select=chosen.as_json(), failures=read.failures)
+    return Candidates(
+        hits=hits,
+        sources=read.texts,
+        select=chosen.as_json(),
+        failures=read.failures,
+        read=read.texts,
+        passed=chosen.passed,
+    )
 
 
 def _level(index: Index, mode: Mode) -> Level:

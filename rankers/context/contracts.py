@@ -32,6 +32,8 @@ UNKNOWN = "unknown document"
 """There is no source with its id."""
 OUTSIDE = "outside of its source"
 """The source has fewer characters."""
+WHITE_SPACE = "white space"
+"""Nothing else stands there, between spans of the pack and hits that were left out."""
 
 
 class Order(str, Enum):
@@ -93,17 +95,19 @@ class SourceSpan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropped:
-    """A hit that has no span of its own in the pack."""
+    """A hit that has no span of its own in the pack, or a stretch of a source that was read and not offered."""
 
-    hit: int
-    """Its place in the list of hits, from 0."""
+    hit: int | None
+    """Its place in the list of hits, from 0; None of a stretch."""
     doc_id: str
     start: int
     end: int
     reason: str
-    """One of the words of this module."""
+    """One of the words of this module; of a stretch the reason why its passages were not offered."""
     into: int | None = None
     """The number of the span that has its text, of merged hits and of duplicates."""
+    passages: int = 1
+    """How many there are in a stretch."""
 
     def as_json(self) -> dict[str, JSON]:
         """Plain values."""
@@ -112,9 +116,10 @@ class Dropped:
             "start": self.start,
             "end": self.end,
             "reason": self.reason,
-            "hit": self.hit,
         }
-        return body if self.into is None else {**body, "into": self.into}
+        if self.hit is None:
+            return {**body, "passages": self.passages}
+        return {**body, "hit": self.hit} | ({} if self.into is None else {"into": self.into})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,7 @@ class ContextPack:
     """A text for a language model, and where each part of it comes from.
 
     Each hit that was offered is the first of ``hits`` of one source, or in ``dropped``: together they are as many as
-    the hits.
+    the hits.  Of files that were read as a whole, ``dropped`` has the rest as well: together they are the files.
     """
 
     question: str
@@ -136,7 +141,7 @@ class ContextPack:
     sources: tuple[SourceSpan, ...]
     """In the order of the text."""
     dropped: tuple[Dropped, ...]
-    """In the order of the hits."""
+    """In the order of the hits, and then stretches of sources in theirs."""
     timings: Mapping[str, float]
     """Milliseconds."""
 
