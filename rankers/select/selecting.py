@@ -129,7 +129,8 @@ class _Run:
         self._check_room(passages, heads, settings)
         found = self._selector.score(self._question, passages, cancel=self._cancel)
         self.spent += found.spent
-        ranked = [row for row in by_score(found.scores) if found.scores[row] is not None and row not in set(heads)]
+        first = set(heads)
+        ranked = [row for row in by_score(found.scores) if found.scores[row] is not None and row not in first]
         wanted = ranked if settings.k is None else ranked[: settings.k]
         budget = settings.budget_tokens
 
@@ -141,7 +142,7 @@ class _Run:
             raise self._no_room(passages[wanted[0]], settings)
         reasons = dict.fromkeys(heads, HEAD) | dict.fromkeys(taken, SCORE)
         left = dict.fromkeys(wanted[len(taken) :], BUDGET)
-        unsure = _unsure(found, taken, [row for row in ranked if row not in set(taken)])
+        unsure = _unsure(found, taken, ranked[len(taken) :])
         kept: list[Judged] = []
         dropped: list[Judged] = []
         for row, passage in enumerate(passages):

@@ -29,8 +29,12 @@ def spliced(passages: Sequence[Passage], order: Sequence[str]) -> Spliced:
         by_document.setdefault(one.doc_id, []).append(one)
     for name in order:
         own = sorted(by_document.get(name, ()), key=lambda one: (one.start, one.end))
+        at = 0
         for start, end in merged([(one.start, one.end) for one in own]):
-            spans.append(Passage(name, start, end, _text(own, start, end)))
+            first = at
+            while at < len(own) and own[at].start <= end:
+                at += 1
+            spans.append(Passage(name, start, end, _text(own[first:at], start)))
     return Spliced(tuple(spans), JOINT.join(one.text.strip() for one in spans))
 
 
@@ -55,12 +59,12 @@ def most_that_fit(count: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _text(own: Sequence[Passage], start: int, end: int) -> str:
-    """The source's characters from ``start`` to ``end``, which ``own`` cover in order."""
+def _text(own: Sequence[Passage], start: int) -> str:
+    """The source's characters from ``start`` on that ``own`` cover, in order and without a gap."""
     parts: list[str] = []
     at = start
     for one in own:
-        if one.end > at and one.start >= start and one.end <= end:
+        if one.end > at:
             parts.append(one.text[max(0, at - one.start) :])
             at = one.end
     return "".join(parts)

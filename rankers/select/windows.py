@@ -72,8 +72,8 @@ class _Ahead:
     """A text that comes in blocks, of which what lies behind is forgotten."""
 
     def __init__(self, source: str | Iterable[str]) -> None:
-        self._blocks = iter((source,) if isinstance(source, str) else source)
-        self._held = ""
+        self._blocks: Iterator[str] = iter(() if isinstance(source, str) else source)
+        self._held = source if isinstance(source, str) else ""
         self._at = 0
         """Of ``_held``, where what is still wanted begins."""
         self.start = 0
@@ -81,14 +81,14 @@ class _Ahead:
 
     def look(self, characters: int) -> tuple[str, bool]:
         """So many characters from here on, and whether they are the rest of the text."""
-        parts = [self._held[self._at :]]
-        size = len(parts[0])
+        size = len(self._held) - self._at
+        blocks: list[str] = []
         # One more than asked, to know that there is more.
         while size <= characters and (block := next(self._blocks, None)) is not None:
-            parts.append(block)
+            blocks.append(block)
             size += len(block)
-        if len(parts) > 1:
-            self._held, self._at = "".join(parts), 0
+        if blocks:
+            self._held, self._at = "".join([self._held[self._at :], *blocks]), 0
         return self._held[self._at : self._at + characters], size <= characters
 
     def move(self, characters: int) -> None:

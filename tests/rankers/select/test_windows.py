@@ -139,3 +139,21 @@ def test_lone_surrogates_keep_every_character_in_its_place():
 def test_windows_that_could_not_be_are_refused(tokens, overlap):
     with pytest.raises(UsageError, match="overlap"):
         windows("d", "text", default_tokenizer(), tokens=tokens, overlap=overlap)
+
+
+class Counted(str):
+    """A text that knows how many of its characters were copied."""
+
+    __slots__ = ("copied",)
+
+    def __getitem__(self, place):
+        part = super().__getitem__(place)
+        self.copied = getattr(self, "copied", 0) + len(part)
+        return part
+
+
+def test_a_long_text_is_copied_a_few_times_over_and_not_once_for_each_passage():
+    text = Counted(text_of(30_000))
+    found = list(windows("d", text, default_tokenizer(), tokens=64, overlap=8))
+    assert len(found) > 500
+    assert len(text) <= text.copied < 12 * len(text)
