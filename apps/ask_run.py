@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from unabridged.apps.answering import answer, check_writes, closed_after
 from unabridged.apps.asked import Asked
 from unabridged.apps.context_packs import Candidates, candidates_for
-from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, one_line, say
+from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, one_line, say, say_part
 from unabridged.apps.search_reranking import end, told
 from unabridged.errors import EXIT_PARTIAL, AnswerBroken, UsageError
 from unabridged.rankers.generate.contracts import BY_CHOICE, BY_MODEL, BY_WORDS, Answer, Citation
@@ -83,26 +82,27 @@ def _answered(asked: Asked, asking: Asking, writer: LanguageModel, given: Candid
     def listen(piece: str) -> None:
         pieces.append(piece)
         if output is Output.TEXT:
-            encoding = sys.stdout.encoding or "utf-8"
-            sys.stdout.write(piece.encode(encoding, "backslashreplace").decode(encoding))
-            sys.stdout.flush()
+            say_part(piece)
 
     try:
         return answer(
             asked.question, given.hits, model=writer, sources=given.sources, listener=listen, **asking.writing
         )
-    except (AnswerBroken, KeyboardInterrupt) as error:
-        broken = isinstance(error, AnswerBroken)
-        if output is Output.TEXT:
-            if pieces:
-                say()
-            raise
-        code = error.exit_code if isinstance(error, AnswerBroken) else EXIT_INTERRUPTED
-        kind = type(error).__name__ if broken else "Interrupted"
-        message = str(error) if broken else "Interrupted before the answer was finished: what had come is no answer."
-        emit({"error": {"type": kind, "message": message, "exit_code": code}, "partial": "".join(pieces)})
-        complain(f"{kind}: {message}")
-        raise SystemExit(code) from error
+    except AnswerBroken as error:
+        _broke_off(type(error).__name__, str(error), error.exit_code, "".join(pieces), output)
+    except KeyboardInterrupt:
+        message = "Interrupted before the answer was finished: what had come is no answer."
+        _broke_off("Interrupted", message, EXIT_INTERRUPTED, "".join(pieces), output)
+
+
+def _broke_off(kind: str, message: str, code: int, partial: str, output: Output) -> NoReturn:
+    """Ends with ``code``, and with what had come of the answer: text is on stdout already."""
+    if output is Output.JSON:
+        emit({"error": {"type": kind, "message": message, "exit_code": code}, "partial": partial})
+    elif partial:
+        say()
+    complain(f"{kind}: {message}")
+    raise SystemExit(code)
 
 
 def _in_json(found: Answer, given: Candidates) -> dict[str, Any]:

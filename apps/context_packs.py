@@ -11,7 +11,7 @@ from typing import Any
 
 from unabridged.apps.asked import Asked
 from unabridged.apps.context_files import cut, read_texts, selected, selector_for
-from unabridged.apps.output import Output, complain, counted, emit, one_line, say
+from unabridged.apps.output import Output, complain, counted, emit, hand_on, one_line
 from unabridged.apps.rerank_hits import RerankedHits
 from unabridged.apps.search_reranking import end, told
 from unabridged.apps.searching import open_for, parse_filters
@@ -79,7 +79,7 @@ def run_context(asked: Asked, packing: Mapping[str, Any], output: Output) -> Non
     if output is Output.JSON:
         emit(packed.as_json())
     else:
-        say(packed.pack.text)
+        hand_on(packed.pack.text)
         complain(described(packed))
     end({} if packed.found is None else {asked.question: packed.found})
     if packed.failures:

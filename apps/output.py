@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -13,6 +14,11 @@ from unabridged.errors import UnabridgedError
 
 EXIT_INTERRUPTED = 130
 """What shells return for a program ended by Ctrl-C."""
+_ACTS = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"  # what moves the cursor, colours, rings or begins a command
+    r"|[\u061c\u202a-\u202e\u2066-\u2069]"  # what turns the direction of other letters
+    r"|[\ud800-\udfff]"  # half letters, which no encoding has
+)
 
 
 class Output(str, Enum):
@@ -30,13 +36,38 @@ def counted(counts: Mapping[str, int]) -> str:
 def emit(value: Mapping[str, Any]) -> None:
     """Prints one JSON object on stdout."""
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    sys.stdout.write(json.dumps(value, ensure_ascii=plain) + "\n")
+    text = json.dumps(value, ensure_ascii=plain)
+    # JSON escapes no control characters from 127 on; where it is read, escapes are the same characters.
+    sys.stdout.write(_ACTS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+
+def harmless(text: str) -> str:
+    r"""``text`` as a terminal may show it: what would act there is escaped, as in ``\x1b[2J``.
+
+    Line ends and tabs stay.  Documents, their ids and what models write may hold such characters; JSON keeps them.
+    """
+    return _ACTS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def say(text: str = "") -> None:
-    """Prints one line of text on stdout; what the terminal's encoding cannot show is escaped."""
+    """Prints one line of text on stdout; what acts on terminals or their encoding cannot show is escaped."""
+    sys.stdout.write(_encodable(harmless(text)) + "\n")
+
+
+def say_part(text: str) -> None:
+    """Prints ``text`` on stdout as :func:`say` does, at once and without a line end."""
+    sys.stdout.write(_encodable(harmless(text)))
+    sys.stdout.flush()
+
+
+def hand_on(text: str) -> None:
+    """Prints a text that is an answer by itself: into a file or pipe as it is, on a terminal as :func:`say` does."""
+    sys.stdout.write(_encodable(harmless(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def _encodable(text: str) -> str:
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def one_line(name: str) -> str:
@@ -45,8 +76,8 @@ def one_line(name: str) -> str:
 
 
 def complain(text: str) -> None:
-    """Prints one line on stderr."""
-    sys.stderr.write(text + "\n")
+    """Prints one line on stderr; what acts on terminals is escaped."""
+    sys.stderr.write(harmless(text) + "\n")
 
 
 @contextlib.contextmanager

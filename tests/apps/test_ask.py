@@ -275,3 +275,52 @@ def test_a_selector_scores_hits_given_as_mappings() -> None:
 def test_an_unknown_mode_is_named() -> None:
     with pytest.raises(UsageError, match="mode='foo' is not one of"):
         ub.answer("who?", [], model=scripted("x"), mode="foo")
+
+
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\x08\u202e"
+
+
+def test_what_documents_and_models_hold_does_not_act_on_a_terminal(tmp_path: Path) -> None:
+    name = f"doc{ESCAPES}\r"
+    out = tmp_path / "ix"
+    text = f"{FACT}{ESCAPES} It is\tkept.\r\nAnother line \ud83d\ude00 of it."
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+    ub.build_index([{"id": name, "title": f"T{ESCAPES}", "text": text}], HashingEncoder(window=64), out)
+    pieces = ["The annex was signed ", f"{ESCAPES}by Quetzalcoatl [1].\r", f" Whales{ESCAPES} sing [7]."]
+    with SERVER.serving(streamed(*pieces)) as script:
+        shown = call(out, QUESTION, "--model", served(script), "--mode", "bm25")
+        raw = call(out, QUESTION, "--model", served(script), "--mode", "bm25", "--output", "json").stdout
+    for stream in (shown.stdout, shown.stderr, raw):
+        assert not set(stream) & set(ESCAPES + "\r") - set("]0;owned[231mJ"), ascii(stream)
+    assert "\\x1b[2J" in shown.stdout
+    assert "\\x9b31m" in shown.stdout
+    assert "\\u202e" in shown.stdout
+    body = json.loads(raw)
+    assert body["answer"] == "".join(pieces)
+    assert body["citations"][0]["doc_id"] == name
+    source = f"T{ESCAPES} {text}"
+    assert body["citations"][0]["text"] in source
+
+
+def test_a_context_is_piped_as_it_is_and_shown_on_a_terminal_harmlessly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import sys
+
+    from unabridged.apps.output import hand_on
+
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def __init__(self, terminal: bool) -> None:
+            super().__init__()
+            self.terminal = terminal
+
+        def isatty(self) -> bool:
+            return self.terminal
+
+    for terminal, wanted in ((True, "a\\x1b[2J\tb\n"), (False, "a\x1b[2J\tb\n")):
+        monkeypatch.setattr(sys, "stdout", Terminal(terminal))
+        hand_on("a\x1b[2J\tb")
+        assert sys.stdout.getvalue() == wanted
