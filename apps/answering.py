@@ -10,14 +10,17 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from unabridged.apps.answer_checks import check_calls, check_found, check_order
 from unabridged.apps.rankers import OpenRanker
 from unabridged.apps.rerank_hits import rerank as reranked
 from unabridged.apps.rerank_options import FEW
 from unabridged.apps.selector_names import load_selector
 from unabridged.contracts import Level
 from unabridged.errors import UsageError
+from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.contracts import Spent
 from unabridged.rankers.generate.answerer import MAX_TOKENS, Answerer, AnswerSettings, Listener, Strategy
+from unabridged.rankers.generate.checks import check_question, check_word
 from unabridged.rankers.generate.contracts import Answer
 from unabridged.rankers.generate.prompts import TEMPLATES, AnswerTemplate
 from unabridged.rankers.lm.contracts import LanguageModel
@@ -51,7 +54,7 @@ class _Found:
 
 def answer(  # noqa: PLR0913 - the front door: each option is documented below
     question: str,
-    found: Index | str | Path | Iterable[Any],
+    found: Index | str | Path | ContextPack | Iterable[Any],
     *,
     model: str | Path | LanguageModel = "embedded",
     sources: Any = None,
@@ -83,7 +86,8 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
 
     Args:
         question: In any words.
-        found: An index, its folder, or hits in any shape that :func:`unabridged.assemble` takes.
+        found: An index, its folder, hits in any shape that :func:`unabridged.assemble` takes, or a pack that it gave,
+            which is shown as it is: nothing is ranked, packed or left out anew.
         model: A name as of :func:`unabridged.rankers.lm.load.load_model`, which is loaded at each call, or a loaded
             model, which is not.
         sources: Where the texts of hits are read, as for :func:`unabridged.assemble`.
@@ -106,16 +110,15 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
         network: Whether models may be downloaded by their hub id.
 
     Raises:
-        UsageError: an empty question, an unknown option, a model that cannot write, no room for a passage.
+        UsageError: an empty question, an option of another type or of a value that means nothing, a model that cannot
+            write, no room for a passage or for the pack that is given.
         MissingFile, MissingExtra: there is no such model or index, or a package is not installed.
         ModelError: the model gave no answer; an :class:`~unabridged.errors.AnswerBroken` has what had come.
     """
-    if not isinstance(question, str) or not question.strip():
-        raise UsageError("The question is empty; expected at least one word.")
-    if rerank is not None and select is not None:
-        raise UsageError("rerank and select both order the hits: name one of them.")
-    if mode not in tuple(Mode):
-        raise UsageError(f"mode={mode!r} is not one of {', '.join(one.value for one in Mode)}.")
+    check_question(question)
+    check_found(found, rerank=rerank, select=select, sources=sources, packing=packing)
+    check_order(k=k, mode=mode, rerank=rerank, depth=rerank_depth, select=select)
+    check_calls(model=model, listener=listener, cancel=cancel, network=network)
     clock = time.perf_counter()
     settings = AnswerSettings(
         strategy=strategy,
@@ -125,11 +128,10 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
         template=template_named(template),
         attribute=attribute,
         budget=budget,
-        packing=packing or {},
+        packing={} if packing is None else packing,
     )
-    opened = found if not isinstance(found, (str, Path)) else Index(Path(found))
     # Opened first: a model that is not there is told before anything is searched.
-    with language_model(model, network=network) as language:
+    with _opened(found) as opened, language_model(model, network=network) as language:
         writer = Answerer(language, settings)
         loaded = _since(clock)
         order = _Order(k=k, mode=Mode(mode), rerank=rerank, depth=rerank_depth, select=select)
@@ -137,6 +139,16 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
         result = writer.answer(question, given.hits, sources=given.sources, listener=listener, cancel=cancel)
     timings = {"load_ms": loaded, **given.timings, **result.timings, "total_ms": _since(clock)}
     return replace(result, timings=timings, spent=given.spent + result.spent)
+
+
+@contextmanager
+def _opened(found: Any) -> Iterator[Any]:
+    """An index in place of its folder; one that is opened here is closed."""
+    if not isinstance(found, (str, Path)):
+        yield found
+        return
+    with Index(Path(found)) as index:
+        yield index
 
 
 @contextmanager
@@ -173,8 +185,7 @@ def template_named(template: str | AnswerTemplate | None) -> AnswerTemplate | No
     """The template that is meant; :class:`UsageError` for an unknown name."""
     if template is None or isinstance(template, AnswerTemplate):
         return template
-    if template not in TEMPLATES:
-        raise UsageError(f"template={template!r} is not one of {', '.join(TEMPLATES)}.")
+    check_word("template", template, TEMPLATES)
     return TEMPLATES[template]
 
 
@@ -183,6 +194,8 @@ def _found(question: str, opened: Any, sources: Any, order: _Order, cancel: Even
     timings: dict[str, float] = {}
     spent = Spent()
     hits: Any = opened
+    if isinstance(opened, ContextPack):
+        return _Found(opened, None, spent, timings)
     if isinstance(opened, Index):
         clock = time.perf_counter()
         segments = order.mode is Mode.BM25 or opened.state.settings.level.has_segments

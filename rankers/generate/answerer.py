@@ -12,6 +12,15 @@ from unabridged.errors import AnswerBroken, ContextOverflow, ModelError, UsageEr
 from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.contracts import Spent
 from unabridged.rankers.generate.attribution import attributed
+from unabridged.rankers.generate.checks import (
+    check_hits,
+    check_packing,
+    check_question,
+    check_temperature,
+    check_whole,
+    check_word,
+)
+from unabridged.rankers.generate.checks import shown as shown_value
 from unabridged.rankers.generate.choosing import source_chooser
 from unabridged.rankers.generate.contracts import NO_HITS, UNSUPPORTED, Answer
 from unabridged.rankers.generate.fitting import Fitting, Shown
@@ -51,12 +60,17 @@ class AnswerSettings:
     """Further options of :func:`unabridged.rankers.context.assemble.assemble`."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("strategy", self.strategy, STRATEGIES),
-            ("attribute", self.attribute, ATTRIBUTE),
-        ):
-            if value not in known:
-                raise UsageError(f"{name}={value!r} is not one of {', '.join(known)}.")
+        check_word("strategy", self.strategy, STRATEGIES)
+        check_word("attribute", self.attribute, ATTRIBUTE)
+        check_whole("max_tokens", self.max_tokens, "tokens")
+        check_temperature(self.temperature)
+        if self.budget is not None:
+            check_whole("budget", self.budget, "tokens")
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
+            raise UsageError(f"seed={shown_value(self.seed)}; expected a whole number, or None.")
+        if self.template is not None and not isinstance(self.template, AnswerTemplate):
+            raise UsageError(f"template={shown_value(self.template)}; expected an AnswerTemplate, or None.")
+        check_packing(self.packing)
 
 
 class Answerer:
@@ -85,8 +99,8 @@ class Answerer:
 
         Raises: as said in :func:`unabridged.apps.answering.answer`.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise UsageError("The question is empty; expected at least one word.")
+        check_question(question)
+        check_hits(hits)
         clock = time.perf_counter()
         hits = list(hits) if not hasattr(hits, "sources") else hits
         fitting = Fitting(self.model, self.template, self.settings, question)

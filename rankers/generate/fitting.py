@@ -35,6 +35,8 @@ class Shown:
     prompt: Prompt
     budget: int
     notes: tuple[str, ...]
+    given: bool = False
+    """Whether the pack is one that was assembled elsewhere."""
 
 
 class Fitting:
@@ -56,18 +58,27 @@ class Fitting:
         left = self._limit - around - answer - SEAM
         if left < 1:
             raise UsageError(
-                f"The {self._limit:,} tokens of {self._model.name} have no room for a passage: the question and its "
-                f"instructions take {around:,}, the answer up to {answer:,}. Use a model with more, a shorter question "
-                "or fewer tokens of answer (--max-tokens)."
+                f"The {self._limit:,} tokens of {self._model.name}{self._taken} have no room for a passage: the "
+                f"question and its instructions take {around:,}, the answer up to {answer:,}. Use a model with more, a "
+                "shorter question or fewer tokens of answer (--max-tokens)."
             )
         return left
 
+    @property
+    def _taken(self) -> str:
+        """Said behind a context that the model did not tell."""
+        known = self._model.capabilities.context is not None
+        return "" if known else " (it does not say how many it reads: say so with --context)"
+
     def shown(self, hits: Any, sources: Any, *, budget: int | None = None, notes: tuple[str, ...] = ()) -> Shown:
-        """The best of ``hits`` in at most ``budget`` tokens (None: as the settings say), and the prompt with them."""
+        """The best of ``hits`` in at most ``budget`` tokens (None: as the settings say), and the prompt with them.
+
+        A pack is shown as it is, or not at all.
+        """
         room = self.room
+        if isinstance(hits, ContextPack):
+            return self._as_it_is(hits, room)
         given = budget_for(self._model) if self._settings.budget is None else self._settings.budget
-        if given < 1:
-            raise UsageError(f"budget={given}; expected a positive number of tokens.")
         budget = min(given, room) if budget is None else min(budget, given, room)
         while True:
             pack = self._packed(hits, sources, budget)
@@ -80,12 +91,37 @@ class Fitting:
             budget = min(budget, pack.tokens) - over - SEAM
             if budget < 1:
                 raise UsageError(f"No passage fits into the {room:,} tokens that {self._model.name} has for them.")
-        if changed:
-            notes = (*notes, f"{changed:,} places of the documents could act as numbers or turns: shown harmlessly")
-        return Shown(pack=pack, context=context, question=self._question, prompt=prompt, budget=budget, notes=notes)
+        return Shown(
+            pack=pack, context=context, question=self._question, prompt=prompt, budget=budget,
+            notes=(*notes, *_told(changed)),
+        )  # fmt: skip
+
+    def _as_it_is(self, pack: ContextPack, room: int) -> Shown:
+        """A pack that was assembled elsewhere; :class:`UsageError` where it has too many tokens for the model."""
+        context, changed = shown(pack, self._controls)
+        tokens = self._model.count_texts([context])[0]
+        most = room if self._settings.budget is None else min(room, self._settings.budget)
+        if tokens > most:
+            raise UsageError(
+                f"The pack has {tokens:,} tokens of {self._model.name}, and {most:,} may be shown: the model reads "
+                f"{self._limit:,}{self._taken}. Assemble it with budget={most} and tokenizer= this model, or give the "
+                "hits in its place."
+            )
+        notes = _told(changed)
+        if pack.question.split() != self._asked.split():
+            notes = (*notes, f"the pack was assembled for another question: {pack.question[:200]!r}")
+        return Shown(
+            pack=pack, context=context, question=self._question, prompt=self._prompt(context), budget=most,
+            notes=notes, given=True,
+        )  # fmt: skip
 
     def smaller(self, before: Shown, error: ContextOverflow) -> int | None:
-        """The next budget after a prompt was refused as too long; None where there is no smaller one to try."""
+        """The next budget after a prompt was refused as too long; None where there is no smaller one to try.
+
+        A pack that was given is not made smaller.
+        """
+        if before.given:
+            return None
         used = min(before.budget, before.pack.tokens)
         if error.limit is not None and error.got is not None and error.got > error.limit:
             # Their tokens for ours, with a tenth to spare.
@@ -106,3 +142,10 @@ class Fitting:
 
     def _prompt(self, context: str) -> Prompt:
         return self._template.prompt(context, self._question, lead=self._model.capabilities.prefix)
+
+
+def _told(changed: int) -> tuple[str, ...]:
+    """A note where documents hold what could act in a prompt."""
+    if not changed:
+        return ()
+    return (f"{changed:,} places of the documents could act as numbers or turns: shown harmlessly",)
