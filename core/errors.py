@@ -20,7 +20,9 @@
     |   +-- SourceChanged                        a source text is not the one that was indexed
     |   +-- Overflow                             a text is longer than the window and the policy is "error"
     |   +-- EmptyIndex
+    |   +-- BackendMismatch                      a search engine's collection is not ours, or not of this index
     +-- RuntimeFailure (RuntimeError)        6   a backend failed
+        +-- BackendUnreachable                   a search engine does not answer; says host and port
         +-- ModelError                             a language model gave no answer
             +-- AuthFailed                         the server does not accept the key
             +-- BadRequest                         the server does not accept the request
@@ -132,8 +134,16 @@ class EmptyIndex(ValidationError):
     """A search over an index that holds no document."""
 
 
+class BackendMismatch(ValidationError):
+    """A search engine's collection is not ours, is of another state of the index, or was not loaded to its end."""
+
+
 class RuntimeFailure(UnabridgedError, RuntimeError):
     """A backend failed in a way that is not a resource problem."""
+
+
+class BackendUnreachable(RuntimeFailure):
+    """A search engine does not answer, or does not let us in.  The text has no password."""
 
 
 class ModelError(RuntimeFailure):

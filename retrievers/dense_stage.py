@@ -8,10 +8,11 @@ to be among the nearest, nor on an approximate index.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from unabridged.contracts import NO_HIT, Floats, Hits, Mask, Rows
-from unabridged.index.dense.index import DenseIndex
 from unabridged.retrievers.ranking import Ranking, ranked, unpadded
 from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DocumentScoring, score_documents
@@ -23,11 +24,23 @@ SEGMENTS_PER_DOCUMENT = 4
 GROWTH = 4
 
 
+class Vectors(Protocol):
+    """N stored vectors that can be searched: a :class:`~unabridged.index.dense.DenseIndex`, or an engine's."""
+
+    def __len__(self) -> int: ...
+
+    def search(self, queries: Floats, k: int, allow: Mask | None = None, *, complete: bool = True) -> Hits:
+        """The best ``k`` rows, (Q, k), with exact scores."""
+
+    def score(self, query: Floats, rows: Rows) -> Floats:
+        """Exact scores (n,) of chosen rows."""
+
+
 class DenseStage:
     """Search by vector.  ``segments`` or ``documents`` is None where the level of the index keeps none."""
 
     def __init__(
-        self, rows: RowMap, segments: DenseIndex | None, documents: DenseIndex | None, scoring: DocumentScoring
+        self, rows: RowMap, segments: Vectors | None, documents: Vectors | None, scoring: DocumentScoring
     ) -> None:
         self.rows, self.segments, self.documents, self.scoring = rows, segments, documents, scoring
 

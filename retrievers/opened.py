@@ -49,6 +49,8 @@ class _Asked:
     allow: Mask | None
     encoding_ms: float
     """For one query."""
+    wanted: Filter | None = None
+    """The filter that ``allow`` came from, for who can apply it by itself."""
 
 
 class Index:
@@ -126,10 +128,19 @@ class Index:
         read = np.concatenate([~shard.empty for shard in self.shards])
         return read if self._alive is None else read & self._alive
 
+    @property
+    def searched(self) -> Mask | None:
+        """The documents that a search may find, ``(N,)`` bool: alive and not empty; None: all."""
+        return self._searched
+
     @cached_property
     def dense(self) -> DenseStage:
         """Search by vector."""
         return DenseStage(self.rows, *open_dense(self.folder, self.state), self.scoring)
+
+    def _stage(self, wanted: Filter | None) -> DenseStage:
+        """The dense stage for a search with this filter."""
+        return self.dense
 
     @cached_property
     def lexical(self) -> LexicalStage:
@@ -223,7 +234,7 @@ class Index:
         vectors = self._encode(texts) if chosen[0] is not Mode.BM25 else None
         encoding = (time.perf_counter() - started) * 1000 / max(1, len(texts))
         pairs = tuple(zip(texts, itertools.repeat(None) if vectors is None else vectors, strict=False))
-        return _Asked(pairs, min(k, max(1, self.state.segment_rows)), *chosen, allow, encoding)
+        return _Asked(pairs, min(k, max(1, self.state.segment_rows)), *chosen, allow, encoding, wanted or None)
 
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
         if isinstance(queries, str):
@@ -282,7 +293,7 @@ class Index:
         rankings: dict[str, Ranking] = {}
         clock = time.perf_counter()
         if vector is not None:
-            stage = self.dense
+            stage = self._stage(asked.wanted)
             rankings["dense"] = (
                 stage.rank_documents(vector, depth, allow)
                 if level is not Level.SEGMENT
