@@ -23,6 +23,10 @@ _EMPTY_LISTS = 4 + 8 + 8 + 4 + 8
 """Bytes of the lists of an empty index: tag, lists, code size, kind, length of the (empty) size table."""
 
 
+PIECES = "piece-*"
+"""Names of the pieces in the folder of the file."""
+
+
 class PieceWriter:
     """Collects rows of a trained IVF ``index`` in pieces under ``folder``; ``finish`` joins them."""
 
@@ -39,9 +43,9 @@ class PieceWriter:
 
     def add(self, block: Floats, ids: Rows) -> None:
         """Adds a block (n, D) under its row numbers (n,)."""
-        self._index.add_with_ids(block, ids)
+        self._add(block, ids)
         self._rows += len(ids)
-        if int(self._index.ntotal) * (self._code + 8) >= self._limit:
+        if self._held * (self._code + 8) >= self._limit:
             self._flush()
 
     def finish(self, target: Path) -> None:
@@ -60,12 +64,13 @@ class PieceWriter:
 
     def _flush(self) -> None:
         """One piece to disk: for each list its codes, then its row numbers."""
-        if not int(self._index.ntotal):
+        if not self._held:
             return
         faiss = load_faiss()
-        lists = self._ivf.invlists
+        whole = self._whole()
+        lists = whole.invlists
         sizes = np.array([lists.list_size(number) for number in range(int(self._ivf.nlist))], dtype=np.int64)
-        path = self._folder / f"piece-{len(self._paths):06d}"
+        path = self._folder / f"{PIECES.rstrip('*')}{len(self._paths):06d}"
         with path.open("wb") as out:
             for number in np.flatnonzero(sizes).tolist():
                 count = int(sizes[number])
@@ -74,6 +79,18 @@ class PieceWriter:
         self._paths.append(path)
         self._sizes.append(sizes)
         self._empty()
+
+    @property
+    def _held(self) -> int:
+        """Rows since the last piece."""
+        return int(self._index.ntotal)
+
+    def _add(self, block: Floats, ids: Rows) -> None:
+        self._index.add_with_ids(block, ids)
+
+    def _whole(self) -> Any:
+        """The inverted file with the rows since the last piece."""
+        return self._ivf
 
     def _empty(self) -> None:
         """An index without rows, and without the memory that its lists had grown to."""

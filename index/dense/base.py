@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,31 @@ from unabridged.index.dense.factory import Factory, parse
 
 KNOBS = ("nprobe", "efSearch", "k_factor")
 """Search settings: lists visited, nodes kept in sight, candidates per hit that are scored again."""
+
+
+class Base(Protocol):
+    """What a dense index asks for candidates: rows 0 to M - 1, wherever they lie."""
+
+    dim: int
+    metric: Metric
+    settings: dict[str, int]
+
+    def __len__(self) -> int: ...
+
+    @property
+    def knobs(self) -> dict[str, int]:
+        """The settings that act, with their upper limits."""
+
+    def oversampling(self, params: Mapping[str, int] | None = None) -> int:
+        """Candidates to ask for per hit, to be scored again by the caller."""
+
+    def candidates(
+        self, queries: Floats, k: int, allow: Mask | None = None, params: Mapping[str, int] | None = None
+    ) -> Hits:
+        """About the best ``k`` rows, (Q, up to k), in no order, for checked arguments."""
+
+    def passed_over(self, queries: int) -> None:
+        """Takes note that so few rows were allowed that the caller scanned these alone."""
 
 
 class FaissBase:
@@ -90,6 +115,9 @@ class FaissBase:
         """
         settings = _checked_settings(self.settings, params or {})
         return 2 if self._factory.refine else settings.get("k_factor", 1)
+
+    def passed_over(self, queries: int) -> None:
+        """Nothing: what the caller did instead ran in the same place."""
 
     def search(
         self, queries: Floats, k: int, *, allow: Mask | None = None, params: Mapping[str, int] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,12 @@ from unabridged.contracts import JSON, Floats, Rows
 from unabridged.errors import DiskFull, RuntimeFailure, ShapeError, UsageError
 from unabridged.index.dense._faiss import load_faiss, threads, training_kernels
 from unabridged.index.dense._kernels import as_metric, faiss_metric, wrapped
-from unabridged.index.dense._lists import PieceWriter
+from unabridged.index.dense._lists import PIECES, PieceWriter
 from unabridged.index.dense.factory import Factory, parse, piece_bytes
+from unabridged.index.dense.gpu.request import DeviceRequest, parse_device
 
 if TYPE_CHECKING:  # recipe imports the grammar from this package
+    from unabridged.index.dense.gpu.training import Help
     from unabridged.index.recipe import Recipe
 
 FILE = "base.faiss"
@@ -44,7 +47,7 @@ Blocks = Callable[[], Iterator[Floats]]
 Halves = NDArray[np.float16]
 
 
-def build_base(
+def build_base(  # noqa: PLR0913 - what decides the bytes, each by name
     blocks: Blocks,
     n: int,
     dim: int,
@@ -54,6 +57,7 @@ def build_base(
     metric: str = "ip",
     seed: int = 0,
     workers: int = 1,
+    device: str | DeviceRequest = "cpu",
 ) -> dict[str, JSON]:
     """Writes ``base.faiss`` into the existing ``folder`` and returns the facts that open it again.
 
@@ -62,7 +66,11 @@ def build_base(
     refined codes are built in memory (``recipe.build_ram`` bytes).  The facts and the bytes depend on data,
     recipe, seed and ``workers`` (threads) only: no time, no path.
 
+    ``device`` (see :mod:`unabridged.index.dense.gpu.request`) finds centres and lists on a GPU.  The file is the
+    CPU's, its bytes are not those of a build on the CPU, and the facts say what the GPU did, or why nothing.
+
     Raises:
+        MissingExtra, ResourceError: ``device`` asks for a GPU and there is none that FAISS can use.
         ShapeError: blocks of another width, NaN or infinite values, or another number of rows than ``n``.
         UsageError: a flat recipe, or fewer rows than the recipe learns from.
         DiskFull, RuntimeFailure: no room left, or FAISS refused the data.
@@ -73,12 +81,9 @@ def build_base(
     if n < plan.trained_on:
         raise UsageError(f"{recipe.factory!r} learns from at least {plan.trained_on:,} rows, found {n:,}")
     path = folder / FILE
+    task = _Task(blocks, n, dim, plan, metric, seed, workers, path)
     try:
-        halves = bool(plan.nlist) and not plan.rotation
-        sample = _sample(blocks, n, dim, plan.train_points(n), seed, np.float16 if halves else np.float32)
-        index = _trained(sample, recipe.factory, metric, seed, workers)
-        del sample
-        _fill(index, plan, _chunks(blocks, n, dim), path, workers, piece_bytes(n * plan.code_bytes(dim)))
+        on_gpu = _built(task, parse_device(device))
     except RuntimeError as error:
         raise RuntimeFailure(f"FAISS could not build {recipe.factory!r} over {n:,} x {dim}: {error}") from error
     except OSError as error:
@@ -99,10 +104,66 @@ def build_base(
         "seed": seed,
         "workers": workers,
         "faiss": str(load_faiss().__version__),
+        **on_gpu,
     }
 
 
-def _trained(sample: Floats | Halves, factory: str, metric: str, seed: int, workers: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What to build, from what, and where to."""
+
+    blocks: Blocks
+    n: int
+    dim: int
+    plan: Factory
+    metric: str
+    seed: int
+    workers: int
+    path: Path
+
+
+def _built(task: _Task, device: DeviceRequest) -> dict[str, JSON]:
+    """Writes the file and returns what a GPU did; on the CPU from the start where the GPU's memory does not suffice."""
+    if device.kind == "cpu":
+        _write(task, None)
+        return {}
+    from unabridged.index.dense.gpu.memory import is_full
+    from unabridged.index.dense.gpu.training import help_for
+
+    gpu = help_for(device, task.plan, task.n, task.dim)
+    reason = gpu.reason
+    if gpu.on is not None:
+        try:
+            _write(task, gpu)
+            return gpu.as_facts()
+        except (RuntimeError, MemoryError) as error:
+            if not is_full(error) and device.is_forced:
+                raise
+            reason = f"the GPU gave up: {' '.join(str(error).split())}"
+            for piece in task.path.parent.glob(PIECES):
+                piece.unlink()
+    _write(task, None)
+    return {"built_on": "cpu", "built_on_reason": reason} if reason else {}
+
+
+def _write(task: _Task, gpu: Help | None) -> None:
+    """Samples, trains and adds, with the help of ``gpu`` where there is one."""
+    plan = task.plan
+    if gpu is not None and gpu.graphs:
+        gpu.write_graph(_chunks(task.blocks, task.n, task.dim), task.n, plan, task.metric, task.path)
+        return
+    halves = bool(plan.nlist) and not plan.rotation
+    kind = np.float16 if halves else np.float32
+    sample = _sample(task.blocks, task.n, task.dim, plan.train_points(task.n), task.seed, kind)
+    index = _trained(sample, plan.text, task.metric, task.seed, task.workers, gpu)
+    del sample
+    piece = piece_bytes(task.n * plan.code_bytes(task.dim))
+    _fill(index, plan, _chunks(task.blocks, task.n, task.dim), task.path, task.workers, piece, gpu)
+
+
+def _trained(
+    sample: Floats | Halves, factory: str, metric: str, seed: int, workers: int, gpu: Help | None = None
+) -> Any:
     """An empty index that has learned from ``sample`` (T, D)."""
     faiss = load_faiss()
     index = faiss.index_factory(sample.shape[1], factory, faiss_metric(as_metric(metric)))
@@ -112,7 +173,7 @@ def _trained(sample: Floats | Halves, factory: str, metric: str, seed: int, work
         ivf = next((part for part in inner if isinstance(part, faiss.IndexIVF)), None)
         rotated = any(isinstance(part, faiss.IndexPreTransform) for part in inner)
         if ivf is not None and not rotated:
-            _train_lists(ivf, sample)
+            _train_lists(ivf, sample, gpu)
             learns = parse(factory, sample.shape[1]).code not in LEARN_NOTHING
             sample = sample[: CODE_POINTS if learns else 1]  # of the residuals that codes learn from FAISS makes a copy
         if len(sample):
@@ -149,11 +210,11 @@ def _seed_rotation(rotation: Any, seed: int) -> Any:
     return quantizer
 
 
-def _train_lists(ivf: Any, sample: Floats | Halves) -> None:
+def _train_lists(ivf: Any, sample: Floats | Halves, gpu: Help | None = None) -> None:
     """Finds the centres with k-means; a graph over them is linked with one thread, else it is not repeatable."""
     faiss = load_faiss()
     clustering = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
-    centres = faiss.IndexFlat(ivf.d, ivf.metric_type)
+    centres = faiss.IndexFlat(ivf.d, ivf.metric_type) if gpu is None else gpu.centres(ivf.d, ivf.metric_type)
     if sample.dtype == np.float16:
         clustering.decode_block_size = DECODED_ROWS
         codec = faiss.IndexScalarQuantizer(ivf.d, faiss.ScalarQuantizer.QT_fp16)
@@ -164,7 +225,15 @@ def _train_lists(ivf: Any, sample: Floats | Halves) -> None:
         ivf.quantizer.add(faiss.vector_to_array(clustering.centroids).reshape(ivf.nlist, ivf.d))
 
 
-def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, workers: int, piece: int) -> None:
+def _fill(
+    index: Any,
+    plan: Factory,
+    chunks: Iterator[Floats],
+    path: Path,
+    workers: int,
+    piece: int,
+    gpu: Help | None = None,
+) -> None:
     """Adds all rows in order, under their own numbers, and writes the file.
 
     The training kernels find the lists of 1,000,000 rows several times faster.
@@ -176,7 +245,8 @@ def _fill(index: Any, plan: Factory, chunks: Iterator[Floats], path: Path, worke
                 index.add(chunk)
             faiss.write_index(index, str(path))
             return
-        writer, start = PieceWriter(index, path.parent, piece), 0
+        make = PieceWriter if gpu is None else gpu.writer
+        writer, start = make(index, path.parent, piece), 0
         for chunk in chunks:
             writer.add(chunk, np.arange(start, start + len(chunk), dtype=np.int64))
             start += len(chunk)

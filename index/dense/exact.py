@@ -43,6 +43,11 @@ class ExactVectors:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def is_half(self) -> bool:
+        """Whether every vector is stored as float16."""
+        return bool(self._shards) and all(shard.dtype == np.float16 for shard in self._shards)
+
     def search(
         self, queries: Floats, k: int, allow: Mask | None = None, *, within: tuple[int, int] | None = None
     ) -> Hits:

@@ -9,7 +9,7 @@ import numpy as np
 from unabridged.contracts import Floats, Hits, Mask, Rows
 from unabridged.errors import ShapeError
 from unabridged.index.dense._kernels import check_queries, rank
-from unabridged.index.dense.base import FaissBase
+from unabridged.index.dense.base import Base
 from unabridged.index.dense.exact import ExactVectors, check_allow
 
 TAIL_SHARE = 0.10
@@ -37,7 +37,7 @@ class DenseIndex:
     compare, and ties come by row; only which rows were found is approximate.
     """
 
-    def __init__(self, base: FaissBase | None, exact: ExactVectors) -> None:
+    def __init__(self, base: Base | None, exact: ExactVectors) -> None:
         if base is not None and (len(base) > len(exact) or base.dim != exact.dim or base.metric is not exact.metric):
             found = (len(base), base.dim, base.metric.value)
             raise ShapeError(
@@ -79,6 +79,8 @@ class DenseIndex:
         m = self.covered
         possible = m if allow is None else int(np.count_nonzero(allow[:m]))
         if self.base is None or exact or possible <= max(k, SPARSE_SHARE * m if allow is not None else 0):
+            if self.base is not None and not exact:
+                self.base.passed_over(len(floats))
             return self.exact.search(floats, k, allow)
         hits = self._search_base(self.base, floats, k, None if allow is None else allow[:m], params)
         lacking = hits.rows[:, k - 1] < 0  # possible > k, so a full line was to be had
@@ -120,7 +122,7 @@ class DenseIndex:
         return self.exact.search(queries, k, within=(0, self.covered))
 
     def _search_base(
-        self, base: FaissBase, queries: Floats, k: int, allow: Mask | None, params: Mapping[str, int] | None
+        self, base: Base, queries: Floats, k: int, allow: Mask | None, params: Mapping[str, int] | None
     ) -> Hits:
         """Candidates of the base with exact scores, the best ``k`` of them."""
         wide = min(k * base.oversampling(params), len(base))

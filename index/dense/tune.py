@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unabridged.contracts import Floats, Hits
 from unabridged.errors import UsageError
-from unabridged.index.dense.base import FaissBase
+from unabridged.index.dense.base import Base
 from unabridged.index.dense.index import DenseIndex
 
 
@@ -47,7 +47,7 @@ def tune(index: DenseIndex, queries: Floats, target: float = 0.95, *, k: int = 1
     return best
 
 
-def _ladder(base: FaissBase) -> Iterator[dict[str, int]]:
+def _ladder(base: Base) -> Iterator[dict[str, int]]:
     """All combinations of powers of two, up to the limits of the index."""
     limits = base.knobs
     first = "nprobe" if "nprobe" in limits else "efSearch" if "efSearch" in limits else ""
@@ -66,7 +66,7 @@ def _powers(low: int, high: int) -> list[int]:
     return [*found, high]
 
 
-def _cost(settings: Mapping[str, int], base: FaissBase | None, k: int) -> float:
+def _cost(settings: Mapping[str, int], base: Base | None, k: int) -> float:
     """Vectors looked at, about: rows of the visited lists or neighbours in the graph, and rescored candidates.
 
     A rescored candidate is a random read of a stored vector, taken as 32 codes read in sequence.
