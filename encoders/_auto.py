@@ -75,6 +75,12 @@ class AutoBackend:
             return self.chosen.facts
         return {"backend": "torch", "precision": self.precision}
 
+    def load(self) -> None:
+        """Reads the weights, where the backend does that on its own."""
+        load = getattr(self.chosen, "load", None)
+        if callable(load):
+            load()
+
     def hidden(self, ids: NDArray[np.int32], offsets: Rows) -> torch.Tensor:
         """As :meth:`Backend.hidden`."""
         return self.chosen.hidden(ids, offsets)

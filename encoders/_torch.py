@@ -15,6 +15,7 @@ from unabridged.contracts import JSON, Rows
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.plan import NO_PLAN, Plan
 from unabridged.errors import UsageError
+from unabridged.halving import ran_out
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +66,10 @@ class TorchBackend:
     def model(self) -> Any:
         """The loaded model in evaluation mode, on its device, extended where there is a plan."""
         return self._loaded[0]
+
+    def load(self) -> None:
+        """Reads the weights, if that was not done."""
+        _ = self._loaded
 
     @property
     def extended(self) -> Extended | None:
@@ -143,12 +148,9 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` says that memory ran out: torch's own type, or the CPU allocator's message.
-
-    Any other RuntimeError is a defect that a smaller batch would only hide.
-    """
-    return isinstance(error, _torch().OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out (:func:`unabridged.halving.ran_out`)."""
+    return ran_out(error)
 
 
 @contextlib.contextmanager

@@ -30,10 +30,12 @@ from unabridged.encoders._run import Runner
 from unabridged.encoders._sequences import Sequences
 from unabridged.encoders._tokens import Tokenizer
 from unabridged.encoders.backend import Backend
+from unabridged.encoders.batching import token_bytes
 from unabridged.encoders.pooling import finish
 from unabridged.encoders.reading import Distinct, encoded
 from unabridged.encoders.settings import Choices, Settings
 from unabridged.errors import UsageError
+from unabridged.halving import MemoryUse
 
 if TYPE_CHECKING:
     from unabridged.encoders.export import Export
@@ -52,7 +54,8 @@ class TransformerEncoder:
         self.plan = chosen.plan
         self._chosen = chosen
         self._prompts = chosen.prompts
-        self._runner = Runner(backends, chosen.asked.batch_tokens)
+        half = any(one.precision in ("bfloat16", "float16") for one in backends)
+        self._runner = Runner(backends, chosen.asked.batch_tokens, token_bytes(folder.config, half=half))
         self._queries = Passes(
             folder, self.tokenizer, self._runner, chosen.plan, chosen.window, chosen.asked.overlap, chosen.piece
         )
@@ -78,6 +81,10 @@ class TransformerEncoder:
         """Hashes of weights and tokenizer, and every setting that changes a vector; needs no torch."""
         facts = self._chosen.facts(self._runner.backends[0].facts)
         return Passport(self.folder.source, self.dim, facts, canonical_sha256(facts))
+
+    def memory_report(self) -> tuple[MemoryUse, ...]:
+        """What memory did to the batches so far, for each device that was used."""
+        return self._runner.memory_report()
 
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text as a document ``(B,)`` int64: specials and prompt excluded."""

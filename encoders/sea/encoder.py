@@ -29,6 +29,7 @@ from unabridged.encoders.pooling import finish
 from unabridged.encoders.prompts import DOCUMENT_NAMES, QUERY_NAMES
 from unabridged.encoders.sea.aggregators import Aggregator
 from unabridged.errors import UsageError, ValidationError
+from unabridged.halving import MemoryUse, memory_report
 
 SEA = "sea"
 
@@ -78,6 +79,10 @@ class SeaEncoder:
             facts["backend"] = base["backend"]
             facts["settings"] = {"precision": base["backend"]["precision"]}
         return Passport(self._source, self.dim, facts, canonical_sha256(facts))
+
+    def memory_report(self) -> tuple[MemoryUse, ...]:
+        """What memory did to the base's batches so far."""
+        return memory_report(self.base)
 
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text, ``(B,)`` int64."""
