@@ -22,23 +22,40 @@ from unabridged.retrievers.dense import refresh_bases
 from unabridged.retrievers.state import IndexState
 from unabridged.retrievers.verified import mark_verified
 
-RECORDED = ("unabridged", "numpy", "faiss-cpu", "faiss-gpu", "torch", "transformers", "tokenizers", "bm25s")
+RECORDED = (
+    "unabridged",
+    "numpy",
+    "faiss-cpu",
+    "faiss-gpu",
+    "faiss-gpu-cuvs",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "bm25s",
+)
 """Packages whose versions a manifest records."""
 
 
 def commit(
-    folder: Path, before: IndexState | None, state: IndexState, staged: Sequence[Mapping[str, Any]], alive: Mask
+    folder: Path,
+    before: IndexState | None,
+    state: IndexState,
+    staged: Sequence[Mapping[str, Any]],
+    alive: Mask,
+    *,
+    index_device: str = "cpu",
 ) -> IndexState:
     """Publishes staged shards and deletions and returns the new state; without any change it writes nothing.
 
     ``before`` is what the folder holds, ``state`` what this run starts from; ``alive`` covers the documents of
     ``state`` and then those of ``staged``.  Files that ``before`` needs stay until the next commit, for readers.
+    ``index_device`` may help to build approximate indexes.
     """
     entries = (*state.shard_entries, *({**entry, "name": entry["shard"]} for entry in staged))
     entries = tuple({key: value for key, value in entry.items() if key != "shard"} for entry in entries)
     grown = replace(state, shard_entries=entries)
     grown = replace(grown, deleted=_save_deleted(folder, grown, alive))
-    grown = replace(grown, dense=refresh_bases(folder, grown, alive))
+    grown = replace(grown, dense=refresh_bases(folder, grown, alive, index_device))
     if before is not None and grown.content() == before.content():
         return before
     grown = replace(grown, generation=state.generation + 1, versions=_versions())

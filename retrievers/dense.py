@@ -10,6 +10,7 @@ from typing import Any
 
 from unabridged.contracts import Floats, Mask
 from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, build_base, needs_rebuild
+from unabridged.index.dense.gpu import DeviceRequest, placed
 from unabridged.index.npy import map_array
 from unabridged.index.recipe import Recipe, choose_recipe
 from unabridged.index.shard import describe, shard_name
@@ -55,8 +56,11 @@ def recipe_of(state: IndexState, folder: Path, name: str) -> Recipe:
     )
 
 
-def refresh_bases(folder: Path, state: IndexState, alive: Mask) -> dict[str, Mapping[str, Any]]:
-    """The bases for the state that is about to be committed: kept where they still serve, built where not."""
+def refresh_bases(folder: Path, state: IndexState, alive: Mask, device: str = "cpu") -> dict[str, Mapping[str, Any]]:
+    """The bases for the state that is about to be committed: kept where they still serve, built where not.
+
+    ``device`` may help to build them (:func:`unabridged.index.dense.build.build_base`).
+    """
     bases: dict[str, Mapping[str, Any]] = {}
     for name in kept_sets(state):
         recipe = recipe_of(state, folder, name)
@@ -76,11 +80,11 @@ def refresh_bases(folder: Path, state: IndexState, alive: Mask) -> dict[str, Map
         elif name == "documents" and "segments" in bases and state.rows == state.segment_rows:
             bases[name] = bases["segments"]  # every document is one segment: both sets are the same vectors
         else:
-            bases[name] = _build(folder, state, name, recipe)
+            bases[name] = _build(folder, state, name, recipe, device)
     return bases
 
 
-def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[str, Any]:
+def _build(folder: Path, state: IndexState, name: str, recipe: Recipe, device: str) -> dict[str, Any]:
     paths, dim, dtype = set_paths(folder, state, name), state.passport.dim, state.settings.vector_dtype
     work = folder / "work" / f"dense-{name}"
     shutil.rmtree(work, ignore_errors=True)
@@ -91,7 +95,7 @@ def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[s
         return read_blocks(paths, dim, dtype)
 
     give_back()
-    facts = build_base(blocks, rows, dim, recipe, work)
+    facts = build_base(blocks, rows, dim, recipe, work, device=device)
     give_back()
     facts, recall = measure(work, facts, paths, blocks, dtype, state.settings.recall_target)
     files = describe(work)
@@ -111,9 +115,17 @@ def _build(folder: Path, state: IndexState, name: str, recipe: Recipe) -> dict[s
     }
 
 
-def open_dense(folder: Path, state: IndexState) -> tuple[DenseIndex | None, DenseIndex | None]:
-    """The dense indexes over segments and over documents, mapped; None for a set that the level does not keep."""
-    opened = {name: _open_set(folder, state, name) for name in kept_sets(state)}
+def open_dense(
+    folder: Path, state: IndexState, device: str | DeviceRequest = "cpu"
+) -> tuple[DenseIndex | None, DenseIndex | None]:
+    """The dense indexes over segments and over documents, mapped; None for a set that the level does not keep.
+
+    Each lies where ``device`` says, as far as it fits there.
+    """
+    opened = {}
+    for name in kept_sets(state):
+        graph = str(state.dense[name]["facts"].get("graph", "")) if name in state.dense else ""
+        opened[name] = placed(_open_set(folder, state, name), device, name=name, graph=graph)
     return opened.get("segments"), opened.get("documents")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from unabridged.contracts import NO_HIT, Encoder, Floats, Hit, Level, Mask, Rows, Span
 from unabridged.encoders.load import check_passport
 from unabridged.errors import EmptyIndex, PassportMismatch, UsageError
+from unabridged.index.dense.gpu import Placement, checked, noted
 from unabridged.index.lexical.searcher import LexicalIndex
 from unabridged.index.shard import LEXICAL, Shard
 from unabridged.manifest import check_hashes, load_manifest
@@ -70,9 +71,11 @@ class Index:
         fusion: Fusion | None = None,
         verify: bool | None = None,
         build_report: BuildReport | None = None,
+        device: str = "auto",
     ) -> None:
         self.folder = Path(folder)
         self.build_report = build_report
+        self.device = checked(device)
         self.state = IndexState.from_manifest(load_manifest(self.folder))
         check_files(self.folder, self.state, verify=verify)
         if encoder is not None:
@@ -136,7 +139,16 @@ class Index:
     @cached_property
     def dense(self) -> DenseStage:
         """Search by vector."""
-        return DenseStage(self.rows, *open_dense(self.folder, self.state), self.scoring)
+        return DenseStage(self.rows, *open_dense(self.folder, self.state, self.device), self.scoring)
+
+    @property
+    def placements(self) -> dict[str, Placement]:
+        """Where each vector set is searched, and why there; the first dense search, or this, puts it there."""
+        places = {
+            "segments": getattr(self.dense.segments, "placement", None),
+            "documents": getattr(self.dense.documents, "placement", None),
+        }
+        return {name: place for name, place in places.items() if place is not None}
 
     def _stage(self, wanted: Filter | None) -> DenseStage:
         """The dense stage for a search with this filter."""
@@ -195,12 +207,13 @@ class Index:
         asked = self._asked(queries, k, mode, level, filter)
         found = []
         for query, vector in asked.queries:
-            final, _, timings = self._rank(query, vector, asked)
+            with noted() as notes:
+                final, _, timings = self._rank(query, vector, asked)
             rows = self.rows.owners(final.rows) if asked.level is Level.SEGMENT else final.rows
             places = [self.rows.locate(row) for row in rows.tolist()]
             ids = tuple(shard.id(local) for shard, local, _ in places)
             timings["total_ms"] = round(sum(timings.values()), 3)
-            found.append(RankedList(query, ids, final.scores, timings))
+            found.append(RankedList(query, ids, final.scores, timings, self._notes(vector, notes)))
         return found
 
     def search_one(
@@ -307,12 +320,21 @@ class Index:
         return final.top(k), rankings, timings
 
     def _search(self, query: str, vector: Floats | None, asked: _Asked) -> SearchResult:
-        final, rankings, timings = self._rank(query, vector, asked)
+        with noted() as notes:
+            final, rankings, timings = self._rank(query, vector, asked)
         clock = time.perf_counter()
         hits = tuple(self._hits(query, vector, final, rankings, asked.mode, asked.level))
         _lap(timings, "finish_ms", clock)
         timings["total_ms"] = round(sum(timings.values()), 3)
-        return SearchResult(query, asked.mode, hits, timings, self)
+        return SearchResult(query, asked.mode, hits, timings, self, self._notes(vector, notes))
+
+    def _notes(self, vector: Floats | None, notes: Sequence[str]) -> tuple[str, ...]:
+        """``notes``, and of a GPU that was asked for by name, which sets it does not hold."""
+        if vector is None or not self.device.is_forced:
+            return tuple(notes)
+        places = self.placements.items()
+        absent = [f"{name}: searched on the CPU: {place.reason}" for name, place in places if not place.on_gpu]
+        return (*absent, *notes)
 
     def _hits(
         self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level

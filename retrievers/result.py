@@ -29,6 +29,8 @@ class RankedList:
     doc_ids: tuple[str, ...]  # (K,)
     scores: Floats  # (K,) float32, higher is better
     timings: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    """What was done otherwise than asked, and why: above all, what a GPU could not do."""
 
     def __len__(self) -> int:
         return len(self.doc_ids)
@@ -46,6 +48,8 @@ class SearchResult:
     hits: tuple[Hit, ...]
     timings: Mapping[str, float]
     sources: Any = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+    """What was done otherwise than asked, and why: above all, what a GPU could not do."""
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -72,4 +76,5 @@ class SearchResult:
                 for hit in self.hits
             ],
             "timings": dict(self.timings),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from unabridged.errors import ShapeError
 from unabridged.index.dense._kernels import check_queries, rank
 from unabridged.index.dense.base import Base
 from unabridged.index.dense.exact import ExactVectors, check_allow
+
+if TYPE_CHECKING:  # that package stands on this module
+    from unabridged.index.dense.gpu.placement import Placement
 
 TAIL_SHARE = 0.10
 """Share of rows outside the base above which it is worth rebuilding."""
@@ -45,6 +49,8 @@ class DenseIndex:
             )
         self.base = base
         self.exact = exact
+        self.placement: Placement | None = None
+        """Where the base is searched, and why there; None: on the CPU, and nobody asked for anything else."""
 
     def __len__(self) -> int:
         return len(self.exact)

@@ -6,9 +6,9 @@ Decisions are functions of numbers and need no GPU; the modules ``devices``, ``f
 
 from __future__ import annotations
 
-from unabridged.index.dense.gpu.opening import placed
+from unabridged.index.dense.gpu.opening import checked, placed
 from unabridged.index.dense.gpu.placement import Placement
 from unabridged.index.dense.gpu.request import DeviceRequest, parse_device
 from unabridged.index.dense.gpu.trail import Trail, noted
 
-__all__ = ["DeviceRequest", "Placement", "Trail", "noted", "parse_device", "placed"]
+__all__ = ["DeviceRequest", "Placement", "Trail", "checked", "noted", "parse_device", "placed"]

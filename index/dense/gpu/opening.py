@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unabridged.errors import RuntimeFailure
+from unabridged.index.dense.base import Base, FaissBase
 from unabridged.index.dense.gpu.devices import held
 from unabridged.index.dense.gpu.driver import Gpu
 from unabridged.index.dense.gpu.kinds import FLAT
@@ -17,12 +18,23 @@ from unabridged.index.dense.gpu.trail import Trail
 from unabridged.index.dense.index import DenseIndex
 
 
-def placed(
-    index: DenseIndex, device: str | DeviceRequest, *, name: str = "vectors", graph: str = ""
-) -> tuple[DenseIndex, Placement]:
-    """``index`` where ``device`` says, and where that is; ``name`` stands in front of reasons in notes.
+def checked(device: str | DeviceRequest) -> DeviceRequest:
+    """The request that ``device`` names, refused at once where a GPU is asked for that cannot be had.
 
-    What is tried and does not fit is given back, and the next place is tried; the last one is the CPU.
+    Raises:
+        MissingExtra, ResourceError, UsageError: as :func:`placed`.
+    """
+    request = parse_device(device)
+    if request.is_forced:
+        usable(find_machine(), request)
+    return request
+
+
+def placed(index: DenseIndex, device: str | DeviceRequest, *, name: str = "vectors", graph: str = "") -> DenseIndex:
+    """``index`` where ``device`` says; its ``placement`` says where that is.
+
+    What is tried and does not fit is given back, and the next place is tried; the last one is the CPU.  ``name``
+    stands in front of the reasons in notes, ``graph`` is what a graph was built by.
 
     Raises:
         MissingExtra, ResourceError, UsageError: a GPU was asked for by ``cuda`` and there is none that FAISS can use.
@@ -32,16 +44,16 @@ def placed(
     load = load_of(index, graph)
     skip = _without_asking(load, request)
     if skip is not None:
-        return index, skip
+        return _stays(index, skip)
     machine = find_machine()
     gpus = machine_gpus(machine, request)
     ladder = placements(load, gpus, request, cuvs=machine.cagra if graph else machine.cuvs, held=held())
     why = ""
     for place in ladder:
         if not place.on_gpu:
-            return index, replace(place, reason=f"{place.reason}: {why}" if why else place.reason)
+            return _stays(index, replace(place, reason=f"{place.reason}: {why}" if why else place.reason))
         try:
-            return _moved(index, place, gpus, Trail(name)), place
+            return _moved(index, place, gpus, Trail(name))
         except Unfit as error:
             why = str(error)
         except (RuntimeError, MemoryError) as error:
@@ -49,8 +61,13 @@ def placed(
             if not is_full(error):
                 if request.is_forced:
                     raise RuntimeFailure(f"FAISS failed to put {load.rows:,} vectors on {place}: {why}") from error
-                return index, on_cpu(f"FAISS failed on the GPU: {why}")
-    return index, on_cpu(why)
+                return _stays(index, on_cpu(f"FAISS failed on the GPU: {why}"))
+    return _stays(index, on_cpu(why))
+
+
+def _stays(index: DenseIndex, place: Placement) -> DenseIndex:
+    index.placement = place
+    return index
 
 
 def load_of(index: DenseIndex, graph: str = "") -> Load:
@@ -81,10 +98,14 @@ def _without_asking(load: Load, request: DeviceRequest) -> Placement | None:
 def _moved(index: DenseIndex, place: Placement, gpus: Sequence[Gpu], trail: Trail) -> DenseIndex:
     from unabridged.index.dense.gpu import flat, lists
 
+    base: Base
     if place.kind == FLAT:
         copies = flat.copy_to(index.exact, place, room_on(gpus, held()))
-        return DenseIndex(flat.DeviceFlat(index.exact, copies, place, trail), index.exact)
-    base = index.base
-    if not isinstance(base, lists.FaissBase):
+        base = flat.DeviceFlat(index.exact, copies, place, trail)
+    elif isinstance(index.base, FaissBase):
+        base = lists.DeviceLists(index.base, lists.copy_to(index.base._index, place), place, trail)
+    else:
         raise Unfit("there is no index to copy")
-    return DenseIndex(lists.DeviceLists(base, lists.copy_to(base._index, place), place, trail), index.exact)
+    moved = DenseIndex(base, index.exact)
+    moved.placement = place
+    return moved
