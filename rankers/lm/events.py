@@ -6,17 +6,52 @@ Whatever is not as the protocol says is an error; what has been read until then 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from unabridged.errors import ContentFiltered, MalformedResponse, ModelError, ServerUnavailable
 from unabridged.rankers.lm.contracts import Finish, Usage
 from unabridged.rankers.lm.failures import SHOWN, Refusal, classify, masked
-from unabridged.rankers.lm.replies import Reply, finish_of, read_content, read_top, read_usage
+from unabridged.rankers.lm.replies import HALF, Reply, finish_of, read_content, read_top, read_usage, whole_letters
 
 _DATA, _END = "data:", "[DONE]"
+_ENDS = re.compile(rb"\r\n|\n|\r")
+_MOST = 1 << 22
+"""Bytes of one line: an event has some hundred, and what never ends is no event."""
 BROKEN = 500
 """The status that an error in the middle of an answer has where it does not say one."""
+
+
+def lines(chunks: Iterable[bytes], where: str) -> Iterator[str]:
+    """The lines of a stream whose bytes come in chunks of any size; the last one may lack its end.
+
+    They end as the protocol says and nowhere else: a text may hold U+2028 or U+0085 as they are, at which Python's own
+    splitting would end them.
+    """
+    parts: list[bytes] = []
+    held, begun = 0, False
+    for chunk in chunks:
+        head, *tail = _ENDS.split(chunk)
+        parts.append(head)
+        held += len(head)
+        if tail:
+            *whole, last = tail
+            for line in (b"".join(parts), *whole):
+                yield _decoded(line, where, first=not begun)
+                begun = True
+            parts, held = [last], len(last)
+        if held > _MOST:
+            raise MalformedResponse(f"{where} streamed a line of more than {_MOST:,} bytes.")
+    if held:
+        yield _decoded(b"".join(parts), where, first=not begun)
+
+
+def _decoded(line: bytes, where: str, *, first: bool) -> str:
+    try:
+        return line.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedResponse(f"{where} streamed something that is no UTF-8: {line[:80]!r}") from error
 
 
 class EventReader:
@@ -34,6 +69,8 @@ class EventReader:
         self._usage: Usage | None = None
         self._top: Mapping[str, float] | None = None
         self._refusal = ""
+        self._half = ""
+        """The first half of a letter beyond U+FFFF, whose other half comes with the next event."""
 
     def read(self, line: str) -> bool:
         """Takes one line; whether text was added."""
@@ -49,8 +86,8 @@ class EventReader:
             raise MalformedResponse(f"{self._where} streamed something that is no JSON: {data[:80]!r}") from error
         if not isinstance(body, dict):
             raise MalformedResponse(f"{self._where} streamed {data[:80]!r}, which is no object.")
-        if body.get("error"):
-            raise self._told(body["error"])
+        if body.get("error") or body.get("object") == "error":
+            raise self._told(body.get("error") or body)
         return self._take(body, data)
 
     def reply(self) -> Reply:
@@ -63,12 +100,15 @@ class EventReader:
             raise ContentFiltered(
                 f"{self._where} gave no answer: {(self._refusal or 'its content filter withheld it')[:200]}"
             )
-        return Reply(self.text, self._finish, self._usage, self._top)
+        return Reply(self.text + whole_letters(self._half), self._finish, self._usage, self._top)
 
     def _take(self, body: Mapping[str, Any], data: str) -> bool:
-        # The usage comes with the last answer or in an event of its own, which has no choice.
+        # The usage comes with the last answer or in an event of its own, which has no choice; servers send others that
+        # say nothing of the answer, such as pings, timings and what their filters found.
         self._usage = read_usage(body.get("usage")) or self._usage
         choices = body.get("choices")
+        if choices is None:
+            return False
         if not isinstance(choices, list) or (choices and not isinstance(choices[0], dict)):
             raise MalformedResponse(f"{self._where} streamed an event without choices: {data[:200]!r}")
         if not choices:
@@ -77,9 +117,13 @@ class EventReader:
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise MalformedResponse(f"{self._where} streamed a choice without a delta: {data[:200]!r}")
-        new = read_content(delta, self._where)
-        if new and not self.text:
+        content = read_content(delta, self._where)
+        if content and not (self.text or self._half):
             self._top = read_top(choice.get("logprobs"))
+        new, self._half = self._half + content, ""
+        if new and HALF.match(new[-1]):
+            new, self._half = new[:-1], new[-1]
+        new = whole_letters(new)
         self.text += new
         self._refusal += str(delta.get("refusal") or "")
         if choice.get("finish_reason"):

@@ -6,11 +6,12 @@ rate limits, waits can be cancelled, and a report can say how many were sent.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from threading import Event
@@ -137,12 +138,22 @@ class ServerModel:
             raise UsageError("A prompt has no message. Give it at least one.")
         return iter(ServerStream(self, prompt, sampling, cancel or Event()))
 
-    def opened(self, body: Mapping[str, JSON]) -> AbstractContextManager[Any]:
+    @contextmanager
+    def opened(self, body: Mapping[str, JSON]) -> Iterator[Any]:
         """The response to ``body`` while it arrives; the package's errors pass."""
-        response: AbstractContextManager[Any] = self._client.chat.completions.with_streaming_response.create(
-            model=body["model"], messages=body["messages"], stream=True, extra_body={**body, **self.server.extra}
-        )
-        return response
+        with ExitStack() as stack:
+            try:
+                response = stack.enter_context(
+                    self._client.chat.completions.with_streaming_response.create(
+                        model=body["model"],
+                        messages=body["messages"],
+                        stream=True,
+                        extra_body={**body, **self.server.extra},
+                    )
+                )
+            except (UnicodeError, ValueError, TypeError) as error:
+                raise self._unwritable(error) from error
+            yield response
 
     def close(self) -> None:
         """Closes the connections that are kept open; the next call opens others."""
@@ -233,8 +244,11 @@ class ServerModel:
                 model=body["model"], messages=body["messages"], extra_body={**body, **self.server.extra}
             )
         except (UnicodeError, ValueError, TypeError) as error:
-            raise BadRequest(f"The request to {self.name} could not be written: {error}") from error
+            raise self._unwritable(error) from error
         return bytes(response.http_response.content)
+
+    def _unwritable(self, error: Exception) -> BadRequest:
+        return BadRequest(f"The request to {self.name} could not be written: {error}")
 
     def completion(
         self,
@@ -264,8 +278,7 @@ class ServerModel:
 
     def _broken(self, error: Any) -> Failure:
         """A connection that was not made, broke, or took too long."""
-        httpx = require("httpx", extra="llm", purpose="models behind a server")
-        if isinstance(error, (self._openai.APITimeoutError, httpx.TimeoutException)):
+        if isinstance(error, (self._openai.APITimeoutError, *_transport("TimeoutException"))):
             return Failure(
                 ModelTimeout(
                     f"{self.name} gave no answer in {self.server.read_timeout:g} s (or no connection in "
@@ -273,12 +286,21 @@ class ServerModel:
                 ),
                 True,
             )
-        if isinstance(error, (self._openai.APIConnectionError, httpx.HTTPError, httpx.StreamError)):
+        if isinstance(error, (self._openai.APIConnectionError, *_transport("HTTPError", "StreamError"))):
             cause = masked(str(error.__cause__ or error), self.server.key)
             return Failure(ServerUnavailable(f"{self.name} cannot be reached, or broke off: {cause}"), True)
         if not isinstance(error, self._openai.APIError):
             raise error
         return Failure(MalformedResponse(f"{self.name}: {masked(str(error), self.server.key)[:300]}"), False)
+
+
+def _transport(*names: str) -> tuple[type[Exception], ...]:
+    """The errors of these names of whatever the package sends requests with: ``httpx`` of old, ``httpx2`` of late.
+
+    They pass where an answer breaks while it is read; the package's own errors are of connections that are made.
+    """
+    loaded = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
+    return tuple(getattr(module, name) for module in loaded for name in names)
 
 
 def served_models(server: Server) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ _FINISH: dict[str, Finish] = {
     "content_filter": "filtered",
 }
 """Ends other than these are taken for ``stop``: servers have words of their own for an end token."""
+
+HALF = re.compile("[\ud800-\udbff]")
+"""The first half of a letter beyond U+FFFF, as JSON may write it."""
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ def read_reply(raw: bytes, where: str) -> Reply:
     if not isinstance(message, dict):
         raise MalformedResponse(f"{where} answered with a choice that has no message: {raw[:200]!r}")
     finish = finish_of(choices[0].get("finish_reason"))
-    text = read_content(message, where)
+    text = whole_letters(read_content(message, where))
     refusal = message.get("refusal")
     if not text and (refusal or finish == "filtered"):
         raise ContentFiltered(f"{where} gave no answer: {str(refusal or 'its content filter withheld it')[:200]}")
@@ -103,6 +108,16 @@ def read_content(message: Mapping[str, Any], where: str) -> str:
     return content
 
 
+def whole_letters(text: str) -> str:
+    """``text`` with halves of letters joined to letters; U+FFFD for a half without its other one.
+
+    Halves have no bytes in UTF-8: nothing could print, store or count such a text.
+    """
+    if _HALVES.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def read_usage(stated: JSON) -> Usage | None:
     """None unless both counts are there: an unknown count is not zero."""
     if not isinstance(stated, dict):
@@ -128,13 +143,31 @@ def _count(value: JSON) -> int | None:
 
 
 def read_top(stated: JSON) -> Mapping[str, float] | None:
-    """The alternatives at the first position of the answer."""
+    """The alternatives at the first position of the answer.
+
+    Tokens that look alike, as parts of a letter do, are told apart by what is put behind them: each has its own share.
+    """
     content = stated.get("content") if isinstance(stated, dict) else None
     if not isinstance(content, list) or not content or not isinstance(content[0], dict):
         return None
+    others = content[0].get("top_logprobs")
+    listed = [one for one in others if isinstance(one, dict)] if isinstance(others, list) else []
     found: dict[str, float] = {}
-    for entry in [content[0], *(content[0].get("top_logprobs") or [])]:
-        token, value = entry.get("token"), entry.get("logprob")
-        if isinstance(token, str) and isinstance(value, (int, float)):
-            found[token] = float(value)
+    for entry in listed:
+        token, value = _alternative(entry)
+        while token in found:
+            token += "\N{REPLACEMENT CHARACTER}"
+        if value is not None:
+            found[token] = value
+    # The token that was taken is one of them as a rule.
+    token, value = _alternative(content[0])
+    if value is not None:
+        found.setdefault(token, value)
     return found or None
+
+
+def _alternative(entry: Mapping[str, Any]) -> tuple[str, float | None]:
+    """A token and its log-probability; None where there is none."""
+    token, value = entry.get("token"), entry.get("logprob")
+    known = isinstance(token, str) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(token), float(value) if known else None

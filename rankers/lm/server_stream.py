@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from unabridged.contracts import JSON
 from unabridged.errors import ModelCancelled, ModelError
 from unabridged.rankers.lm.contracts import Completion, Prompt, Sampling
-from unabridged.rankers.lm.events import EventReader
+from unabridged.rankers.lm.events import EventReader, lines
 from unabridged.rankers.lm.pieces import Pieces
 from unabridged.rankers.lm.replies import Reply, read_reply
 
@@ -126,7 +126,7 @@ class ServerStream:
 
     def _events(self, response: Any, pieces: Pieces) -> Reply:
         reader = EventReader(self.client.name, self.client.server.key)
-        for line in response.iter_lines():
+        for line in lines(response.iter_bytes(), self.client.name):
             if reader.read(line) and (piece := pieces.more(reader.text)):
                 self._items.put(piece)
             if reader.done or self._given_up.is_set():

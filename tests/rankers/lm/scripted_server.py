@@ -91,8 +91,28 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b'{"choices": [{"message": {"content": "[3] > [')
             self.close_connection = True
             return
+        if "chunks" in reply:
+            self._send_chunks(reply["chunks"])
+            return
         data = reply["raw"] if "raw" in reply else json.dumps(reply["json"])
         self._send(reply["status"], data, reply.get("headers", {}))
+
+    def _send_chunks(self, chunks):
+        """Bytes one after the other, each in a packet of its own; a number is a pause, and None an early death."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for chunk in chunks:
+            if chunk is None:
+                self.close_connection = True
+                return
+            if isinstance(chunk, bytes):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                self.wfile.flush()
+            else:
+                self.server.released.wait(chunk)
+        self.wfile.write(b"0\r\n\r\n")
 
     def _send(self, status, data, headers=()):
         data = data if isinstance(data, bytes) else data.encode()

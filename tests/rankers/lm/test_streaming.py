@@ -304,3 +304,118 @@ def test_a_caller_who_reads_no_further_frees_the_place(scripted):
 def test_a_prompt_without_messages_is_refused_at_once(scripted):
     with scripted.serving(scripted.answer()) as script, pytest.raises(UsageError):
         ServerModel("m", Server(base_url=script.url)).stream([], Sampling(max_tokens=1))
+
+
+# --- streams as real servers send them ------------------------------------------------------------------------------
+
+
+def chunked(*events, at=None):
+    """The bytes of ``events`` in chunks of ``at`` bytes."""
+    data = stream_of(*events)["raw"].encode()
+    return {"chunks": [data[start : start + at] for start in range(0, len(data), at)]}
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"usage": {"prompt_tokens": 12, "completion_tokens": 3}},
+        {"choices": [], "usage": None},
+        {"choices": None},
+        {"choices": [{"index": 0, "delta": None, "finish_reason": None}]},
+        {"choices": [{"index": 0, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {"content": None}}]},
+        {"choices": [{"index": 0, "delta": {"reasoning_content": "let me think"}}]},
+        {"prompt_filter_results": [{"content_filter_results": {}}]},
+        {"type": "ping"},
+    ],
+    ids=json.dumps,
+)
+def test_events_that_say_nothing_of_the_answer_change_nothing(scripted, silent):
+    reply = stream_of(silent, event("Hel"), silent, event("lo"), event(finish="stop"), silent)
+    with scripted.serving(reply) as script:
+        _, last = split(ask(script))
+        assert len(script.requests) == 1
+    assert (last.text, last.finish) == ("Hello", "stop")
+    assert last.usage == (Usage(prompt=12, completion=3) if silent.get("usage") else None)
+
+
+def test_comments_blank_lines_and_fields_of_other_names_are_no_text(scripted):
+    lines = [": keep-alive", "", "event: message", "id: 7", "retry: 10", f"data:{json.dumps(event('one'))}", ":", ""]
+    tail = [f"data:   {json.dumps(event(' two', finish='stop'))}", "", "data: [DONE]", "", "data: {after the end"]
+    for gap in ("\n", "\r\n", "\r"):
+        data = gap.join([*lines, *tail])
+        with scripted.serving({"chunks": [b"\xef\xbb\xbf", data.encode()]}) as script:
+            _, last = split(ask(script))
+        assert last.text == "one two"
+
+
+LETTERS = "na\u00efve \u6f22\u5b57 \U0001f600\U0001f468\u200d\U0001f469 \u2028 \x85 e\u0301 end"
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 7, 1000])
+def test_letters_cut_anywhere_by_the_network_come_out_whole(scripted, at):
+    halves = [event(LETTERS[:9]), event(LETTERS[9:]), event(finish="stop")]
+    data = "".join(f"data: {json.dumps(one, ensure_ascii=False)}\n\n" for one in halves) + "data: [DONE]\n\n"
+    raw = data.encode()
+    with scripted.serving({"chunks": [raw[start : start + at] for start in range(0, len(raw), at)]}) as script:
+        pieces, last = split(ask(script))
+    assert last.text == LETTERS
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_letters_whose_halves_come_in_two_events_are_one_letter(scripted):
+    raw = [
+        '{"choices": [{"delta": {"content": "a \\ud83d"}}]}',
+        '{"choices": [{"delta": {}}]}',
+        '{"choices": [{"delta": {"content": "\\ude00 b"}}]}',
+        '{"choices": [{"delta": {"content": " \\ud83d"}}]}',
+        '{"choices": [{"delta": {"content": "x \\ude00 \\ud83d"}, "finish_reason": "stop"}]}',
+    ]
+    with scripted.serving(stream_of(*raw)) as script:
+        pieces, last = split(ask(script))
+    assert last.text == "a \U0001f600 b \ufffdx \ufffd \ufffd"
+    assert all(piece.encode() for piece in pieces)
+
+
+def test_a_whole_answer_with_half_a_letter_can_be_written(scripted):
+    data = '{"choices": [{"message": {"content": "\\ud83d\\ude00 and \\ud83d"}, "finish_reason": "stop"}]}'
+    with scripted.serving(scripted.raw(data)) as script:
+        model = ServerModel("m", Server(base_url=script.url, retry=FAST))
+        [found] = model.complete([PROMPT], Sampling(max_tokens=3))
+    assert found.text == "\U0001f600 and \ufffd"
+
+
+@pytest.mark.parametrize("cut", [7, 40, 75])
+def test_a_connection_closed_in_the_middle_is_an_error_behind_what_had_come(scripted, cut):
+    whole = "".join(f"data: {json.dumps(event(one))}\n\n" for one in ("part", " of", " it")).encode()
+    chunks = [whole, f"data: {json.dumps(event('never'))}"[:cut].encode(), None]
+    with scripted.serving({"chunks": chunks}) as script:
+        got, _ = pieces_and_error(ask(script), (ServerUnavailable, MalformedResponse))
+        assert len(script.requests) == 1
+    assert "".join(got) == "part of it"
+
+
+def test_a_server_that_falls_silent_in_the_middle_is_a_timeout_behind_what_had_come(scripted):
+    with scripted.serving({"chunks": [f"data: {json.dumps(event('so far'))}\n\n".encode(), 5.0]}) as script:
+        got, _ = pieces_and_error(ask(script, read_timeout=0.3), ModelTimeout)
+    assert "".join(got) == "so far"
+
+
+@pytest.mark.parametrize("raw", [b"data: \xff\xfe\n\n", b"x" * (1 << 22) + b"xx"], ids=["no UTF-8", "no line end"])
+def test_bytes_that_are_no_lines_of_text_are_malformed(scripted, raw):
+    with scripted.serving({"chunks": [raw]}) as script:
+        pieces_and_error(ask(script, read_timeout=20.0), MalformedResponse)
+
+
+def test_an_error_that_an_old_server_reports_without_its_field_is_that_error(scripted):
+    told = {"object": "error", "message": "maximum context length is 10 tokens", "code": 400}
+    with scripted.serving(stream_of(told)) as script:
+        pieces_and_error(ask(script), ContextOverflow)
+
+
+def test_a_prompt_that_no_request_can_hold_is_a_bad_request(scripted):
+    with scripted.serving(stream_of(event("x", finish="stop"))) as script:
+        model = ServerModel("m", Server(base_url=script.url, retry=FAST))
+        stream = model.stream([Message("user", "half \ud83d")], Sampling(max_tokens=3))
+        pieces_and_error(stream, BadRequest)
+        assert script.requests == []
