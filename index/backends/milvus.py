@@ -4,8 +4,9 @@ Three collections carry the name: ``NAME_segments`` and ``NAME_documents`` with 
 what is loaded.  Milvus has no transactions: a shard is noted as begun, written, then noted as done; one that was only
 begun is emptied and written anew.  Scores are inner products.
 
-Milvus Lite answers every search by looking at all rows, whatever index was asked for: it is a stand-in for the
-server's interface, and no recall or speed of it is told as Milvus's.
+Milvus Lite is a stand-in for the server's interface: it goes through all rows in Python for every search, and the
+FAISS structures that it keeps for each of its own segments save it nothing.  So an exact scan is asked of it whatever
+the recipe, which is what is reported, and no recall or speed of it is told as Milvus's.
 """
 
 from __future__ import annotations
@@ -205,11 +206,9 @@ class MilvusBackend:
                 )
                 for at, line in enumerate(lines, start):
                     _place(keys[at], scores[at], [(int(hit["key"]), float(hit["distance"])) for hit in line])
-        kind = "every row" if self.stand_in else plan.kind
-        note = f"Milvus Lite looks at every row; {plan.kind} is a name that it keeps" if self.stand_in else plan.note
-        exact = self.stand_in or plan.kind == "FLAT"
+        exact = plan.kind == "FLAT"
         returned = int((keys != NO_HIT).sum())
-        return Found(Hits(keys, scores), Applied(kind, {} if exact else settings, returned, exact, note))
+        return Found(Hits(keys, scores), Applied(plan.kind, {} if exact else settings, returned, exact, plan.note))
 
     def fetch(self, which: VectorSet, column: Column, keys: Sequence[int], *, vectors: bool = False) -> list[Stored]:
         """See :class:`SearchBackend`."""
@@ -225,8 +224,6 @@ class MilvusBackend:
         """See :class:`SearchBackend`: as the server describes its index."""
         with self._lock, milvus_errors(self.address):
             body = dict(self._client.describe_index(self._name(which), "vector") or {})
-        if self.stand_in:
-            return {"index": "every row", "asked": body.get("index_type")}
         facts = {name: value for name, value in body.items() if isinstance(value, (str, int, float))}
         return {"index": facts.pop("index_type", ""), **facts}
 
@@ -252,7 +249,10 @@ class MilvusBackend:
         return self._layout
 
     def _wanted(self, layout: Layout) -> EngineIndex:
-        return milvus_index(self.address.index or layout.recipe, layout.rows, layout.dim)
+        plan = milvus_index(self.address.index or layout.recipe, layout.rows, layout.dim)
+        if self.stand_in and plan.kind != "FLAT":
+            return EngineIndex("FLAT", note=f"Milvus Lite: an exact scan in place of {plan.kind}")
+        return plan
 
     def _name(self, ending: str) -> str:
         return f"{self.address.collection}_{ending}"

@@ -407,7 +407,7 @@ class PgvectorBackend:
         """Settings of this transaction.  ``exact`` forbids the index, ``forced`` forbids to sort without it."""
         settings: dict[str, JSON] = {}
         if plan.kind == "hnsw":
-            settings = {"hnsw.ef_search": min(EF_LIMIT, max(k, plan.search["ef_search"]))}
+            settings = {"hnsw.ef_search": min(EF_LIMIT, max(k + k // 2, plan.search["ef_search"]))}
             settings |= {"hnsw.iterative_scan": "relaxed_order", "hnsw.max_scan_tuples": TUPLES}
             settings |= {"hnsw.scan_mem_multiplier": 8}
         elif plan.kind == "ivfflat":

@@ -86,7 +86,7 @@ def pgvector_index(recipe: str, rows: int, dim: int, widest: int) -> EngineIndex
         return EngineIndex("ivfflat", {"lists": lists}, {"probes": max(8, round(math.sqrt(lists)))}, note)
     note = "" if plan.links else f"pgvector has nothing like {recipe}; hnsw in half precision"
     build = {"m": min(plan.links or HNSW_M, 100), "ef_construction": max(HNSW_BUILD, 2 * (plan.links or HNSW_M))}
-    return EngineIndex("hnsw", build, {"ef_search": 64}, note)
+    return EngineIndex("hnsw", build, {"ef_search": 128}, note)
 
 
 def _milvus_own(kind: str) -> EngineIndex:
