@@ -12,6 +12,7 @@ from unabridged.errors import UsageError
 from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener
 from unabridged.retrievers.build import build
+from unabridged.retrievers.engines.choice import Engine
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.settings import BuildSettings
 from unabridged.retrievers.state import IndexState
@@ -64,7 +65,7 @@ def corpus_from(source: Documents | str | Path) -> Corpus:
     return ListCorpus(source) if in_memory else source  # type: ignore[return-value, arg-type]
 
 
-def build_index(
+def build_index(  # noqa: PLR0913 - the one front door: each option is documented on the part that it reaches
     corpus: Documents | str | Path,
     encoder: Encoder | str | Path | None = None,
     out: str | Path = "index",
@@ -73,6 +74,12 @@ def build_index(
     delete_missing: bool = False,
     device: str | None = None,
     progress: Listener | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    threads: int | None = None,
+    factory: str | None = None,
+    shared: bool | None = None,
     **options: Any,
 ) -> Index:
     """Builds, continues or updates the index folder ``out`` and returns it open; ``.report`` says what was done.
@@ -81,9 +88,14 @@ def build_index(
     Without an encoder the one of the index, or the embedded default, is used.  ``options`` are the fields of
     :class:`~unabridged.retrievers.settings.BuildSettings` (level, overflow, recipe, ...).
 
+    ``engine`` is ``local``, ``pool`` (``workers`` processes of this machine) or ``ray`` (here, or a cluster at
+    ``address``), which build the same folder; it and the options from ``workers`` on are the fields of
+    :class:`~unabridged.retrievers.engines.choice.Engine`.
+
     Raises: see :func:`unabridged.retrievers.build.build`.
     """
     folder = Path(out)
+    who = Engine(engine, workers, address, threads, factory, shared)
     chosen = encoder_for(folder, encoder, **({} if device is None else {"device": device}))
     report = build(
         corpus_from(corpus),
@@ -93,6 +105,7 @@ def build_index(
         add=add,
         delete_missing=delete_missing,
         listener=progress,
+        engine=who,
     )
     return Index(folder, encoder=chosen, build_report=report)
 

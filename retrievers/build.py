@@ -7,6 +7,7 @@ ledger visible at one instant (``commit``).  A run that continues an interrupted
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ from unabridged.index.shard import ShardWriter
 from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener, Meter
 from unabridged.retrievers.commit import commit
+from unabridged.retrievers.engines.choice import LOCAL, Engine, Prepared
 from unabridged.retrievers.failures import FailureLog
 from unabridged.retrievers.fill import Counts, Expected, Filler
 from unabridged.retrievers.known import Known
@@ -34,8 +36,10 @@ from unabridged.retrievers.lock import locked
 from unabridged.retrievers.settings import BuildSettings, check_same, work_identity
 from unabridged.retrievers.staging import Staging
 from unabridged.retrievers.state import IndexState
-from unabridged.retrievers.units import encode_with
 from unabridged.retrievers.verified import check_files
+
+UNITS = "units"
+"""Folder, in that of work in progress, for units that other processes have encoded and the index does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class BuildReport:
         return asdict(self)
 
 
-def build(
+def build(  # noqa: PLR0913 - what is built of what, and three ways to take part in it
     corpus: Corpus,
     encoder: Encoder,
     out: str | Path,
@@ -80,6 +84,7 @@ def build(
     delete_missing: bool = False,
     listener: Listener | None = None,
     begin: Callable[[], None] | None = None,
+    engine: Engine = LOCAL,
 ) -> BuildReport:
     """Brings the index folder ``out`` to hold the documents of ``corpus`` and returns what was done.
 
@@ -87,6 +92,7 @@ def build(
     are added.  With ``delete_missing`` documents that the corpus does not name are removed.  ``add`` says
     that the index exists already and keeps its settings.  Killed at any moment, the same call continues.
     ``begin`` is called when all that could be refused has been looked at, before the first text is encoded.
+    ``engine`` says which processes encode (:mod:`unabridged.retrievers.engines.choice`); the folder is the same.
 
     Raises:
         DuplicateId, CorpusError: the corpus names an id twice, or has no readable document.
@@ -99,21 +105,23 @@ def build(
         raise UsageError(f"There is no finished index at {folder} to add to. Leave out --add to build one.")
     if not isinstance(encoder, Encoder):
         raise UsageError(f"expected an encoder or the name of one, got {type(encoder).__name__}")
+    prepared = engine.prepared(encoder)
     with disk_errors(folder):
         make_folder(folder)
         with locked(folder):
             before, state = current_state(folder, encoder.passport, options or {})
-            return _Build(corpus, encoder, folder, before, state).run(listener, delete_missing, begin)
+            return _Build(corpus, prepared, folder, before, state).run(listener, delete_missing, begin)
 
 
 class _Build:
     """One run of :func:`build`; the state that its steps share."""
 
     def __init__(
-        self, corpus: Corpus, encoder: Encoder, folder: Path, before: IndexState | None, state: IndexState
+        self, corpus: Corpus, prepared: Prepared, folder: Path, before: IndexState | None, state: IndexState
     ) -> None:
         self.started = time.monotonic()
-        self.corpus, self.encoder, self.folder = corpus, encoder, folder
+        self.corpus, self.prepared, self.folder = corpus, prepared, folder
+        self.encoder = prepared.encoder
         self.before, self.state = before, state
         self.settings = state.settings
 
@@ -144,8 +152,9 @@ class _Build:
         before = self.state.rows + sum(len(shard.array("keys")) for shard in staged)
         alive = np.ones(before, bool)
         alive[: self.state.rows] = self.state.alive(self.folder)
+        identity = work_identity(self.encoder.passport, self.settings)
         filler = Filler(
-            encode=encode_with(self.encoder, self.settings.level, self.settings.overflow),
+            encoding=self.prepared.open(self.settings, staging.work / UNITS, identity),
             known=Known([*self.state.shards(self.folder), *staged], alive),
             staging=staging,
             failures=failures,
@@ -153,9 +162,10 @@ class _Build:
             repeated=found.repeated,
             committed=self.state.rows,
         )
-        for item in self.corpus:
-            filler.take(item)
-        filler.flush()
+        with contextlib.closing(filler.encoding):
+            for item in self.corpus:
+                filler.take(item)
+            filler.flush()
         self._check_stable(found, filler)
         staging.close_shard()
         total = sum(int(entry["documents"]) for entry in staging.finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,10 +13,11 @@ from unabridged.corpora import Scan
 from unabridged.index.pieces import Piece, join, split
 from unabridged.index.shard import Record, content_key
 from unabridged.progress import Meter
+from unabridged.retrievers.encoding import Encoding
 from unabridged.retrievers.failures import FailureLog
 from unabridged.retrievers.known import Known
 from unabridged.retrievers.staging import Staging
-from unabridged.retrievers.units import UNIT_CHARACTERS, UNIT_DOCUMENTS, Encode, encode_unit
+from unabridged.retrievers.units import UNIT_CHARACTERS, UNIT_DOCUMENTS
 
 
 @dataclass(slots=True)
@@ -50,14 +52,39 @@ class Expected:
 
 
 @dataclass(slots=True)
+class Unit:
+    """A run of documents to be encoded together, with what storing it needs to know of each, by id."""
+
+    records: list[Record] = field(default_factory=list)
+    where: dict[str, str] = field(default_factory=dict)
+    older: dict[str, list[int]] = field(default_factory=dict)
+    characters: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the next document belongs to another unit."""
+        return self.characters >= UNIT_CHARACTERS or len(self.records) >= UNIT_DOCUMENTS
+
+    def add(self, record: Record, where: str, older: list[int]) -> None:
+        """Takes one document in."""
+        self.records.append(record)
+        self.where[record.id] = where
+        self.older[record.id] = older
+        self.characters += len(record.source)
+
+
+@dataclass(slots=True)
 class Filler:
-    """Takes corpus items one by one; ``flush`` ends the last unit.
+    """Takes corpus items one by one; ``flush`` ends the last unit and stores all that wait.
+
+    Units are stored in their order, and each is formed of what is still to be done: neither depends on who encodes
+    them, nor on how many are wanted ahead.
 
     ``known`` numbers committed documents first, then what was staged before this run began.  Texts that
     occur more than once (``repeated``, sorted key heads) are encoded once: their place is remembered.
     """
 
-    encode: Encode
+    encoding: Encoding
     known: Known
     staging: Staging
     failures: FailureLog
@@ -69,10 +96,8 @@ class Filler:
     """Documents taken so far."""
     key_sum: int = 0
     """Sum of their key heads modulo 2^64: what the scan of the same corpus adds up to."""
-    _unit: list[Record] = field(default_factory=list)
-    _where: dict[str, str] = field(default_factory=dict)
-    _older: dict[str, list[int]] = field(default_factory=dict)
-    _characters: int = 0
+    _unit: Unit = field(default_factory=Unit)
+    _waiting: deque[Unit] = field(default_factory=deque)
     _places: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     _failed_before: dict[tuple[str, str], Failure] = field(default_factory=dict)
     _unnamed: int = 0
@@ -110,12 +135,9 @@ class Filler:
             self._keep(same, [row for row in rows if row != same])
             self.meter.advance(documents=1, characters=len(record.source), worked=False)
             return
-        self._unit.append(record)
-        self._where[record.id] = item.where
-        self._older[record.id] = rows
-        self._characters += len(record.source)
-        if self._characters >= UNIT_CHARACTERS or len(self._unit) >= UNIT_DOCUMENTS:
-            self.flush()
+        self._unit.add(record, item.where, rows)
+        if self._unit.full:
+            self._end_unit()
 
     def _unread(self, failure: Failure) -> None:
         """An item that could not be read: the version of it that the index may hold stays."""
@@ -138,38 +160,57 @@ class Filler:
 
     def flush(self) -> None:
         """Encodes and stores the documents that have gathered."""
-        if self._unit:
-            self._store_unit()
-            self.staging.close_if_full()
+        self._end_unit()
+        while self._waiting:
+            self._store_first()
 
-    def _store_unit(self) -> None:
-        records, self._unit = self._unit, []
+    def _end_unit(self) -> None:
+        """Wants the unit that has gathered; stores those for which others need not wait any longer."""
+        if not self._unit.records:
+            return
+        if self.encoding.ahead:
+            self._want()
+        self._waiting.append(self._unit)
+        self._unit = Unit()
+        while len(self._waiting) > self.encoding.ahead:
+            self._store_first()
+
+    def _want(self) -> None:
+        coming = {record.key for unit in self._waiting for record in unit.records}
+        fresh = [r for r in self._unit.records if r.key not in coming and self._stored(r) is None]
+        if fresh:
+            self.encoding.want(fresh)
+
+    def _store_first(self) -> None:
+        self._store(self._waiting.popleft())
+        self.staging.close_if_full()
+
+    def _store(self, unit: Unit) -> None:
+        """Takes a unit, which is not the one that was wanted if a text that an earlier one has failed there."""
+        records = unit.records
         stored = {row: piece for row, record in enumerate(records) if (piece := self._stored(record)) is not None}
         fresh = [record for row, record in enumerate(records) if row not in stored]
-        kept, encoded, failed = (
-            encode_unit(fresh, self.encode, lambda r: self._where[r.id]) if fresh else ([], None, [])
-        )
+        kept, encoded, failed = self.encoding.take(fresh, lambda r: unit.where[r.id]) if fresh else ([], None, [])
         if stored:
             kept, encoded = self._merge(records, kept, encoded, stored)
         self._remember(kept)
         keys = {record.id: record.key.hex() for record in fresh}
         self.staging.add_unit(kept, encoded, [(failure, keys[failure.id]) for failure in failed])
+        if fresh:
+            self.encoding.stored(fresh)
         for record in kept:
-            older = self._older[record.id]
+            older = unit.older[record.id]
             self._replaced[older] = True
             updated = any(old < self.committed for old in older)
             self.counts.updated += updated
             self.counts.added += not updated
         for failure in failed:  # the version that the index holds, if any, stays
-            self._seen[[row for row in self._older[failure.id] if row < self.committed]] = True
+            self._seen[[row for row in unit.older[failure.id] if row < self.committed]] = True
             self.failures.add(failure)
         self.counts.reused += len(stored)
         tokens = 0 if encoded is None else int(encoded.coverage.seen.sum())
-        self.meter.advance(documents=len(records), characters=self._characters, tokens=tokens, failed=len(failed))
+        self.meter.advance(documents=len(records), characters=unit.characters, tokens=tokens, failed=len(failed))
         self.meter.report("encode")
-        self._characters = 0
-        self._where.clear()
-        self._older.clear()
 
     def _stored(self, record: Record) -> Piece | None:
         """The result for an equal text that is stored already, or None."""
