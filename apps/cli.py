@@ -88,9 +88,15 @@ def plan(  # noqa: PLR0913 - one parameter per option
     title_field: o.TitleField = None,
     max_file_mb: o.MaxFileMb = None,
     skip_generated: o.SkipGenerated = False,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate", help="Try the encoder on parts of the corpus for some seconds [yes]."
+        ),
+    ] = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
-    """Count documents and tokens, and estimate time, memory and disk, without loading a model."""
+    """Count documents and tokens, try the encoder on a sample, and estimate time, memory and disk."""
     with exit_codes(output):
         from unabridged.apps.planning import run_plan
 
@@ -123,6 +129,7 @@ def plan(  # noqa: PLR0913 - one parameter per option
             ),
             o.given(overflow=overflow, level=level, recipe=recipe),
             output,
+            calibrate,
         )
 
 

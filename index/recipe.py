@@ -20,6 +20,15 @@ FLAT_ROWS = 65_536
 HNSW_LISTS = 16_384
 """From this many lists on, the nearest lists are found through a graph over their centres."""
 
+LIST_ROUNDS = 10
+"""Rounds of k-means over the lists' centres, as FAISS has it for inverted files."""
+
+LINK_DISTANCES = 28_000
+"""What linking one row of a graph of 32 links takes, in distances of a dense product (100,000 x 384)."""
+
+ASSIGN_DISTANCES = 4_000
+"""What finding a row's list through a graph over the centres takes, in the same."""
+
 EXPECTED = {"flat": 1.0, "hnsw": 0.99, "ivf": 0.99, "ivf-sq8": 0.98, "rabitq": 0.95, "ivf-pq": 0.9}
 """Name -> recall at 10 to expect before anything is measured, candidates rescored with the stored vectors.
 Rounded down from 30,000 x 384 clustered unit vectors; real embeddings are harder, so the builder measures."""
@@ -88,6 +97,20 @@ def choose_recipe(
 def predicted_bytes(factory: str, rows: int, dim: int) -> int:
     """Size of the file that FAISS writes for a factory string (within 10 %)."""
     return parse(factory, dim).file_bytes(rows, dim)
+
+
+def base_operations(factory: Factory, rows: int, dim: int) -> float:
+    """Floating-point operations of training and filling, as dense products would do them in the same time."""
+    width = factory.rotation if factory.rotation > 0 else dim
+    if factory.links:
+        return 2.0 * rows * LINK_DISTANCES * factory.links / 32 * dim
+    points = factory.train_points(rows)
+    assigned = ASSIGN_DISTANCES if factory.coarse_links else factory.nlist
+    graph = LINK_DISTANCES * factory.coarse_links / 32 * factory.nlist
+    codes = 25 * min(points, 65_536) * 2**factory.bits if factory.code == "PQ" else 0
+    coded = rows * 2**factory.bits if factory.code == "PQ" else 0
+    distances = LIST_ROUNDS * points * factory.nlist + rows * assigned + graph + codes + coded
+    return 2.0 * distances * width
 
 
 def lists_for(rows: int) -> int:
