@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unabridged.apps import backends
 from unabridged.apps.loading import load_corpus, load_for
 from unabridged.apps.output import Output, complain, counted, emit, say
 from unabridged.apps.progress import duration, progress
 from unabridged.apps.trials import reach_of
 from unabridged.errors import EXIT_PARTIAL
+from unabridged.halving import MemoryUse
+from unabridged.index.backends import Address
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.build import BuildReport, build
+from unabridged.retrievers.engines.choice import Engine
 from unabridged.retrievers.failures import FAILED_NAME
 
 
@@ -23,13 +27,16 @@ def run_index(  # noqa: PLR0913 - groups of options, passed through once
     loading: Mapping[str, Any],
     building: Mapping[str, Any],
     out: Path,
-    updating: Mapping[str, bool],
+    updating: Mapping[str, Any],
     quiet: bool,
     output: Output,
+    engine: Address | None = None,
 ) -> None:
-    """Builds or updates ``out`` and prints the report; exits with 7 when some items failed."""
+    """Builds or updates ``out``, then ``engine`` from it, and prints the report; exits with 7 when items failed."""
     corpus = load_corpus(sources, reading)
     chosen = load_for(out, encoder, loading)
+    if engine is not None:
+        backends.check_engine(engine, chosen)
     extended = (loading.get("extension") or {}).get("method") is not None
 
     def tell_reach() -> None:
@@ -38,12 +45,20 @@ def run_index(  # noqa: PLR0913 - groups of options, passed through once
     begin = tell_reach if extended and not quiet else None
     with progress(quiet) as listener:
         report = build(corpus, chosen, out, options=settings_from(building), listener=listener, begin=begin, **updating)
+    loaded = None if engine is None else backends.load_engine(out, engine, quiet=quiet)
     if output is Output.JSON:
-        emit({**report.as_json(), "folder": str(out), "failed_file": str(out / FAILED_NAME) if report.failed else None})
+        failed = str(out / FAILED_NAME) if report.failed else None
+        sent = {} if loaded is None else {"backend": loaded.as_json()}
+        emit({**report.as_json(), "folder": str(out), "failed_file": failed, **sent})
     else:
-        say(describe(report, out))
+        say(describe(report, out) + ("" if loaded is None else f"\n{backends.told(loaded)}"))
     if report.failed:
         raise SystemExit(EXIT_PARTIAL)
+
+
+def processes_of(engine: str, workers: int | None, address: str | None, shared: bool | None) -> Engine:
+    """Who encodes, by the options of the command line."""
+    return Engine(engine, workers=workers, address=address, shared=shared)
 
 
 def describe(report: BuildReport, out: Path) -> str:
@@ -63,6 +78,7 @@ def describe(report: BuildReport, out: Path) -> str:
         lines.append(f"cut: {counted(report.splits)}")
     if report.empty:
         lines.append(f"{report.empty:,} documents are empty: they have a ledger line, and no search finds them")
+    lines += [f"memory: {use}" for use in (MemoryUse(**use) for use in report.memory) if use.halved]
     if report.missing_kept:
         lines.append(
             f"{report.missing_kept:,} documents that the corpus does not name were kept: some items could not be read "

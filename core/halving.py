@@ -129,14 +129,14 @@ class TokenCap:
             self.value = min(self.value, self.limit)
             self._lowest = min(self._lowest, self.value)
 
-    def ran_out(self, cost: int) -> None:
+    def ran_out(self, cost: int, half: int | None = None) -> None:
         """A batch of ``cost`` tokens did not fit: from now on less than ``cost`` go together.
 
-        That is the most that fitted lately, if there is such a number, else half.
+        That is the most that fitted lately, if there is such a number, else ``half`` (of its items; None: of the cost).
         """
         with self._lock:
             proven = self._proven if self._proven < cost else 0
-            self.value = max(1, min(self.value, max(cost // 2, proven)))
+            self.value = max(1, min(self.value, max(cost // 2 if half is None else half, proven)))
             self._lowest = min(self._lowest, self.value)
             self._halved += 1
             if self._stepped:

@@ -91,7 +91,7 @@ def in_batches(
             relief()
         release(cap.device)
         if len(rows) > 1:
-            cap.ran_out(cost)
+            cap.ran_out(cost, cost // len(rows) * ((len(rows) + 1) // 2))
         elif again:
             again = False
             cap.failed_alone()
@@ -113,6 +113,17 @@ def token_bytes(config: Mapping[str, JSON], *, half: bool = False) -> int | None
         return None
     inner = _first(config, "intermediate_size", "d_ff", "hidden_dim", "n_inner") or 4 * width
     return (8 * width + 2 * inner) * (2 if half else 4) + 4 * width
+
+
+def cache_bytes(config: Mapping[str, JSON], *, half: bool = False) -> int:
+    """Bytes of keys and values that a causal transformer keeps for one token, by its ``config.json``; 0 if unknown."""
+    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    heads = _first(config, "num_attention_heads", "n_head")
+    width = _first(config, "hidden_size", "d_model", "n_embd")
+    if layers is None or heads is None or width is None:
+        return 0
+    size = _first(config, "head_dim") or width // heads
+    return 2 * layers * (_first(config, "num_key_value_heads") or heads) * size * (2 if half else 4)
 
 
 def room(free: int | None, per_token: int | None, device: str) -> int | None:

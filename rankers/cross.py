@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 
 from unabridged._extras import require
-from unabridged.contracts import Floats
+from unabridged.contracts import Floats, Rows
+from unabridged.encoders.batching import in_batches, plan_batches
 from unabridged.encoders.windows import split
-from unabridged.errors import OutOfMemory, UsageError
+from unabridged.errors import UsageError
+from unabridged.halving import MemoryUse, TokenCap
 from unabridged.rankers.aggregate import TOP, Aggregate, aggregate, check_aggregate
 from unabridged.rankers.contracts import KEPT, UNREAD, Exposure, Ranking, Request, Spent, Step
 from unabridged.rankers.lm.contracts import Usage
 from unabridged.rankers.scored import scored
+from unabridged.room import free_bytes
 
 LEAST = 16
 """Tokens of a passage that a query must leave room for."""
@@ -68,6 +71,8 @@ class CrossRanker:
         self.settings = settings or CrossSettings()
         self._name = name or "cross-encoder"
         self._tokenizer = model.tokenizer
+        device = str(getattr(model, "device", "cpu"))
+        self._cap = TokenCap(self.settings.batch_tokens, device, free_bytes(device))
         if int(getattr(model, "num_labels", 1)) != 1:
             raise UsageError(f"{self._name} gives {model.num_labels} numbers for a pair; a ranker needs one with 1.")
         if not self._tokenizer.is_fast:
@@ -101,6 +106,10 @@ class CrossRanker:
         said = min(int(own or 10**9), int(self._tokenizer.model_max_length or 10**9))
         return said if said < 10**6 else DEFAULT_WINDOW
 
+    def memory_report(self) -> tuple[MemoryUse, ...]:
+        """What memory did to the batches of pairs so far."""
+        return (self._cap.use,)
+
     def rank(self, requests: Sequence[Request], *, cancel: Event | None = None) -> list[Ranking]:
         """One ranking per request, with the score of each candidate and the spans that made it."""
         return [self._one(request, cancelled=cancel is not None and cancel.is_set()) for request in requests]
@@ -122,10 +131,14 @@ class CrossRanker:
             for start, end in cut.spans
         ]
         lengths = [asked + tokens for cut in cuts for tokens in cut.tokens]
-        values = self._scores(pairs, lengths)
-        return self._ranking(cuts, values, sum(lengths))
+        values, lost = self._scores(pairs, lengths)
+        owners = np.repeat(np.arange(len(cuts)), [len(cut.spans) for cut in cuts])
+        without = tuple(sorted({int(owners[pair]) for pair in lost}))
+        reason = f"OutOfMemory: {len(lost)} passages do not fit into the memory of {self._cap.device} even alone"
+        steps = (Step(1, without, "first-stage", reason),) if without else ()
+        return self._ranking(cuts, values, sum(lengths), steps)
 
-    def _ranking(self, cuts: Sequence[_Cut], values: Floats, tokens: int) -> Ranking:
+    def _ranking(self, cuts: Sequence[_Cut], values: Floats, tokens: int, steps: tuple[Step, ...]) -> Ranking:
         scores: list[float | None] = []
         exposures: list[Exposure] = []
         at = 0
@@ -141,7 +154,7 @@ class CrossRanker:
             winners = tuple(cut.spans[place] for place in best)
             exposures.append(Exposure(cut.total, cut.total, cut.spans, len(cut.spans), best=winners))
         spent = Spent(calls=len(values), usage=Usage(prompt=tokens, completion=0))
-        return scored(scores, exposures=tuple(exposures), spent=spent)
+        return scored(scores, exposures=tuple(exposures), steps=steps, spent=spent)
 
     def _cut(self, text: str, capacity: int) -> _Cut:
         """The passages of ``text``; a text without tokens has one, which is empty."""
@@ -153,20 +166,22 @@ class CrossRanker:
         spans = tuple((int(start), int(end)) for start, end in cut.spans)
         return _Cut(len(offsets), spans, tuple(int(last - first) for first, last in cut.ranges))
 
-    def _scores(self, pairs: Sequence[tuple[str, str]], lengths: Sequence[int]) -> Floats:
-        """The score of each pair, (P,) float32; a batch that does not fit memory is halved."""
-        if not pairs:
-            return np.zeros(0, dtype=np.float32)
-        torch = require("torch", extra="st", purpose="cross-encoders")
-        size = max(1, self.settings.batch_tokens // max(1, *lengths))
-        while True:
-            try:
-                found = self.model.predict(list(pairs), batch_size=size, show_progress_bar=False, convert_to_numpy=True)
-            except torch.OutOfMemoryError as error:
-                if size == 1:
-                    raise OutOfMemory(
-                        f"{self._name}: one pair of {max(lengths)} tokens does not fit memory."
-                    ) from error
-                size //= 2
-                continue
+    def _scores(self, pairs: Sequence[tuple[str, str]], lengths: Sequence[int]) -> tuple[Floats, list[int]]:
+        """The score of each pair, (P,) float32, and the pairs that memory has no room for, whose score is NaN."""
+        costs = np.array(lengths, dtype=np.int64)
+        scores = np.full(len(pairs), np.nan, dtype=np.float32)
+        lost: list[int] = []
+
+        def run(rows: Rows) -> Floats:
+            own = [pairs[row] for row in rows.tolist()]
+            found = self.model.predict(own, batch_size=len(own), show_progress_bar=False, convert_to_numpy=True)
             return np.asarray(found, dtype=np.float32).reshape(-1)
+
+        def alone(row: int, lack: Exception) -> Floats:
+            del lack
+            lost.append(row)
+            return np.full(1, np.nan, dtype=np.float32)
+
+        for rows, found in in_batches(plan_batches(costs, self._cap.limit), costs, self._cap, run, alone):
+            scores[rows] = found
+        return scores, lost

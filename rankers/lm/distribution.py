@@ -17,10 +17,10 @@ from threading import Event
 
 import numpy as np
 
-from unabridged.contracts import Floats
-from unabridged.encoders._torch import is_out_of_memory
-from unabridged.encoders.batching import plan_batches
+from unabridged.contracts import Floats, Rows
+from unabridged.encoders.batching import in_batches, plan_batches
 from unabridged.errors import ContextOverflow, ModelCancelled, ModelError, RuntimeFailure
+from unabridged.halving import TokenCap
 from unabridged.rankers.lm.lanes import BatchLane, Weights
 
 Ids = Sequence[int]
@@ -32,13 +32,13 @@ MOST_LOGITS = 1 << 26
 
 
 class EntropyReader:
-    """Token sequences to entropies, in batches of at most ``batch_tokens`` tokens, one thread at a time."""
+    """Token sequences to entropies, in batches of as many tokens as ``cap`` says, one thread at a time."""
 
-    def __init__(self, weights: Weights, held: Held, ends: frozenset[int], batch_tokens: int) -> None:
+    def __init__(self, weights: Weights, held: Held, ends: frozenset[int], cap: TokenCap) -> None:
         self._weights = weights
         self._held = held
         self._ends = ends
-        self._batch_tokens = batch_tokens
+        self.cap = cap
         self._takes = set(inspect.signature(weights.model.forward).parameters)
         self._vocabulary = int(weights.model.config.get_text_config().vocab_size)
 
@@ -47,37 +47,37 @@ class EntropyReader:
     ) -> Iterator[tuple[int, Entropies | ModelError]]:
         """Each of ``rows`` of ``ids``, in any order, with its entropies."""
         left = list(rows)
+        lengths = np.array([len(one) for one in ids], dtype=np.int64)
+
+        def run(batch: Rows) -> list[Entropies | ModelError]:
+            return self._run([ids[row] for row in batch.tolist()], steps, cancel)
+
+        def alone(row: int, lack: Exception) -> list[Entropies | ModelError]:
+            del lack
+            return [_no_memory(len(ids[row]), self._weights.device)]
+
         while left:
             # Planned anew each time: memory may have told meanwhile that batches are to be smaller.
             batch = self._batch(ids, left)
-            yield from zip(batch, self._run([ids[row] for row in batch], steps, cancel), strict=True)
+            for part, found in in_batches([np.array(batch)], lengths, self.cap, run, alone):
+                yield from zip(part.tolist(), found, strict=True)
             taken = set(batch)
             left = [row for row in left if row not in taken]
 
     def _batch(self, ids: Sequence[Ids], rows: list[int]) -> list[int]:
         """The longest rows that go together."""
         lengths = np.array([len(ids[row]) for row in rows], dtype=np.int64)
-        places = [int(place) for place in plan_batches(lengths, self._batch_tokens)[0]]
+        places = [int(place) for place in plan_batches(lengths, self.cap.value)[0]]
         while len(places) > 1 and len(places) * len(set(lengths[places])) * self._vocabulary > MOST_LOGITS:
             places = places[: len(places) // 2]
         return [rows[place] for place in places]
 
     def _run(self, rows: list[Ids], steps: int, cancel: Event | None) -> list[Entropies | ModelError]:
-        """The entropies of a batch, which is halved where memory does not suffice."""
+        """The entropies of a batch."""
         with self._held(cancel) as held:
             if not held:
                 return [ModelCancelled("The call was cancelled before the text was read.") for _ in rows]
-            try:
-                return [*self._entropies([*rows], steps)]
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(rows) == 1:
-                    return [_no_memory(len(rows[0]), self._weights.device)]
-                # The halves follow after this handler, in which the traceback still holds the batch's memory.
-                self._batch_tokens = max(1, self._batch_tokens // 2)
-        half = len(rows) // 2
-        return [*self._run(rows[:half], steps, cancel), *self._run(rows[half:], steps, cancel)]
+            return [*self._entropies([*rows], steps)]
 
     def _entropies(self, rows: list[Ids], steps: int) -> list[Entropies]:
         """After each row, and after each of the likeliest tokens that follow it, up to its end."""

@@ -16,8 +16,9 @@ from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders._torch import PRECISIONS, best_device, quiet
-from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
+from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, cache_bytes, room, token_bytes
 from unabridged.errors import ContextOverflow, MissingFile, ModelError, UsageError
+from unabridged.halving import MemoryUse, TokenCap
 from unabridged.rankers.lm.adapters import Adapter, apply
 from unabridged.rankers.lm.chat import ChatFormat
 from unabridged.rankers.lm.constrained import TokenGrammar
@@ -28,6 +29,7 @@ from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.streaming import written
 from unabridged.rankers.lm.vocabulary import Vocabulary
 from unabridged.rankers.lm.writing import Writer
+from unabridged.room import free_bytes
 
 LAYOUT = 1
 """Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
@@ -66,8 +68,23 @@ class LocalModel:
         on_gpu = self._weights.device.startswith("cuda")
         writing = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else 1)
         reading = batch_tokens or (GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS)
-        self._writer = Writer(self._weights, self.vocabulary, self.ends, writing)
-        self._reader = EntropyReader(self._weights, self._writer.held, self.ends, reading)
+        self._writer = Writer(self._weights, self.vocabulary, self.ends, self._cap(writing, keeps=True))
+        self._reader = EntropyReader(self._weights, self._writer.held, self.ends, self._cap(reading, keeps=False))
+
+    def _cap(self, tokens: int, *, keeps: bool) -> TokenCap:
+        """``tokens`` together, or as many as free memory has room for; ``keeps``: with their keys and values."""
+        device, half = self._weights.device, self.model.dtype.itemsize < 4
+        config = self.model.config.get_text_config().to_dict()
+        free, each = free_bytes(device), token_bytes(config, half=half)
+        cap = TokenCap(tokens, device, free)
+        most = room(free, None if each is None else each + keeps * cache_bytes(config, half=half), device)
+        if most is not None:
+            cap.bound(most)
+        return cap
+
+    def memory_report(self) -> tuple[MemoryUse, ...]:
+        """What memory did to the batches of answers, and to those of entropies."""
+        return self._writer.cap.use, self._reader.cap.use
 
     @classmethod
     def load(

@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator
 from threading import Event
 
-from unabridged.encoders._torch import is_out_of_memory
 from unabridged.errors import ModelError
+from unabridged.halving import ran_out
 from unabridged.rankers.lm.answers import Answer
 from unabridged.rankers.lm.contracts import Completion, LanguageModel, Prompt, Sampling, Streaming, Usage
 from unabridged.rankers.lm.pieces import Pieces
@@ -62,8 +62,8 @@ def _step(writer: Writer, answer: Answer, ids: Ids) -> int:
     """Reads ``ids``, of which all but the last are known as a rule, and takes the next token."""
     try:
         logits, reused = writer.lane.start(ids)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
+    except Exception as error:
+        if not ran_out(error):
             raise
         writer.lane.forget()
         raise no_memory(len(ids), writer.device) from error

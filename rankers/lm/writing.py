@@ -9,9 +9,10 @@ from threading import Event, RLock
 
 import numpy as np
 
-from unabridged.encoders._torch import is_out_of_memory
-from unabridged.encoders.batching import plan_batches
+from unabridged.contracts import Rows
+from unabridged.encoders.batching import in_batches, plan_batches
 from unabridged.errors import ContextOverflow, ModelCancelled
+from unabridged.halving import TokenCap, ran_out
 from unabridged.rankers.lm.answers import Answer, FreeAnswer
 from unabridged.rankers.lm.constrained import ConstrainedAnswer, TokenGrammar
 from unabridged.rankers.lm.contracts import Completion, Outcome, Sampling, Usage
@@ -27,16 +28,17 @@ Ids = list[int]
 class Writer:
     """Prompts as tokens to outcomes, one thread at a time.
 
-    ``batch_tokens`` is how many tokens go through the model together, 1: one prompt after another.
+    ``cap`` is how many tokens go through the model together, with a limit of 1: one prompt after another.
     """
 
-    def __init__(self, weights: Weights, vocabulary: Vocabulary, ends: frozenset[int], batch_tokens: int) -> None:
+    def __init__(self, weights: Weights, vocabulary: Vocabulary, ends: frozenset[int], cap: TokenCap) -> None:
         self.lock = RLock()
         self.lane = SingleLane(weights)
         self._weights = weights
         self._vocabulary = vocabulary
         self._ends = ends
-        self._batch_tokens = batch_tokens
+        self.cap = cap
+        self._single = cap.limit == 1
 
     def write(
         self,
@@ -47,13 +49,23 @@ class Writer:
         cancel: Event | None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Each of ``rows`` of the prompts ``ids``, in any order, with its outcome."""
+        lengths = np.array([len(one) for one in ids], dtype=np.int64)
+
+        def run(batch: Rows) -> list[Outcome]:
+            return self._run(batch.tolist(), ids, sampling, grammar, cancel)
+
+        def alone(row: int, lack: Exception) -> list[Outcome]:
+            del lack
+            return [no_memory(len(ids[row]), self._weights.device)]
+
         for batch in self._batches(ids, rows, alone=grammar is not None and sampling.top_logprobs > 0):
-            yield from zip(batch, self._run(batch, ids, sampling, grammar, cancel), strict=True)
+            for part, outcomes in in_batches([np.array(batch)], lengths, self.cap, run, alone):
+                yield from zip(part.tolist(), outcomes, strict=True)
 
     def _batches(self, ids: Sequence[Ids], rows: Sequence[int], *, alone: bool) -> Iterator[list[int]]:
         if not rows:
             return
-        if self._batch_tokens == 1 or alone or not (self._weights.remembers and self._weights.attends):
+        if self._single or alone or not (self._weights.remembers and self._weights.attends):
             # In the order of their tokens, neighbours share the longest beginnings.
             yield from ([row] for row in sorted(rows, key=lambda row: ids[row]))
             return
@@ -61,7 +73,7 @@ class Writer:
         while left:
             # Planned anew each time: memory may have told meanwhile that batches are to be smaller.
             lengths = np.array([len(ids[row]) for row in left], dtype=np.int64)
-            batch = [left[int(place)] for place in plan_batches(lengths, self._batch_tokens)[0]]
+            batch = [left[int(place)] for place in plan_batches(lengths, self.cap.value)[0]]
             yield batch
             left = [row for row in left if row not in batch]
 
@@ -73,7 +85,7 @@ class Writer:
         grammar: TokenGrammar | None,
         cancel: Event | None,
     ) -> list[Outcome]:
-        """The outcomes of a batch, which is halved where memory does not suffice."""
+        """The outcomes of a batch; where memory does not suffice, nothing of it stays held."""
         with self.held(cancel) as held:
             if not held:
                 return [cancelled() for _ in batch]
@@ -81,30 +93,18 @@ class Writer:
             answers = [self.answer(sampling, grammar) for _ in batch]
             try:
                 if len(batch) == 1:
-                    reused = self._write(answers[0], ids[batch[0]], sampling, grammar, cancel)
-                    cached = [reused]
+                    cached = [self._write(answers[0], ids[batch[0]], sampling, grammar, cancel)]
                 else:
                     cached = self._write_batch(answers, [ids[row] for row in batch], cancel)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self.lane.forget()
-                if len(batch) == 1:
-                    return [no_memory(len(ids[batch[0]]), self._weights.device)]
-                # The halves follow after this handler, in which the traceback still holds the batch's memory.
-                self._batch_tokens = max(1, self._batch_tokens // 2)
-            else:
-                seconds = time.perf_counter() - started
-                return [
-                    self._outcome(answer, len(ids[row]), seconds, shared, constrained=grammar is not None)
-                    for answer, row, shared in zip(answers, batch, cached, strict=True)
-                ]
-        half = len(batch) // 2
-        return [
-            outcome
-            for part in (batch[:half], batch[half:])
-            for outcome in self._run(part, ids, sampling, grammar, cancel)
-        ]
+            except Exception as error:
+                if ran_out(error):
+                    self.lane.forget()
+                raise
+            seconds = time.perf_counter() - started
+            return [
+                self._outcome(answer, len(ids[row]), seconds, shared, constrained=grammar is not None)
+                for answer, row, shared in zip(answers, batch, cached, strict=True)
+            ]
 
     @property
     def device(self) -> str:

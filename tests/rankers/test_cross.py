@@ -146,3 +146,49 @@ def test_passages_are_put_together_by_hand_made_sums():
     for wrong in (np.zeros(0, np.float32), np.array([np.nan], np.float32), np.zeros((1, 1), np.float32)):
         with pytest.raises(ShapeError):
             aggregate(wrong)
+
+
+class Refusing:
+    """The model, on a device that has room for ``most`` pairs and none for passages with the word ``never``."""
+
+    def __init__(self, model, most=10**9, never=None):
+        self.model, self.most, self.never, self.sizes = model, most, never, []
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def predict(self, pairs, **options):
+        import torch
+
+        self.sizes.append(len(pairs))
+        if len(pairs) > self.most or any(self.never in passage for _, passage in pairs if self.never):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self.model.predict(pairs, **options)
+
+
+def test_pairs_that_do_not_fit_together_go_in_smaller_batches_with_the_same_scores(ranker):
+    [wide] = ranker.rank([request_of(*TEXTS)])
+    model = Refusing(ranker.model, most=2)
+    narrow = CrossRanker(model)
+    [ranking] = narrow.rank([request_of(*TEXTS)])
+    assert ranking.order == wide.order
+    assert ranking.scores == pytest.approx(wide.scores, abs=1e-5)
+    (use,) = narrow.memory_report()
+    assert use.halved > 0 == use.alone
+    model.sizes.clear()
+    narrow.rank([request_of(*TEXTS)])
+    assert max(model.sizes) <= 3, "what was learned holds for the next request"
+
+
+def test_a_passage_that_does_not_fit_even_alone_costs_its_own_document_only_and_is_recorded(ranker):
+    [whole] = ranker.rank([request_of(*TEXTS)])
+    [ranking] = CrossRanker(Refusing(ranker.model, never="query")).rank([request_of(*TEXTS)])
+    kept = [place for place in whole.order if place != 3]
+    assert [place for place in ranking.order if place != 3] == kept
+    scores = dict(zip(whole.order, whole.scores, strict=True))
+    found = dict(zip(ranking.order, ranking.scores, strict=True))
+    assert [found[place] for place in kept] == pytest.approx([scores[place] for place in kept], abs=1e-5)
+    (step,) = ranking.steps
+    assert step.items == (3,)
+    assert step.reason.startswith("OutOfMemory: 1 passages")
+    assert "kept" in ranking.exposures[3].flags
