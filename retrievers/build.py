@@ -22,6 +22,7 @@ from unabridged.corpora import scan
 from unabridged.encoders.load import check_passport
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.files import disk_errors
+from unabridged.halving import memory_report
 from unabridged.index.shard import ShardWriter
 from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener, Meter
@@ -68,6 +69,8 @@ class BuildReport:
     left_out: int = 0
     """Documents of which tokens were left out as asked; these tokens count neither as seen nor as truncated."""
     tokens_left_out: int = 0
+    memory: list[dict[str, Any]] = field(default_factory=list)
+    """What memory did to the batches, for each device (:class:`unabridged.halving.MemoryUse`); no part of the index."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -209,6 +212,7 @@ class _Build:
             splits=self._splits(state),
             left_out=body.get("left_out", 0),
             tokens_left_out=body.get("tokens_left_out", 0),
+            memory=[use.as_json() for use in memory_report(self.encoder)],
         )
 
     def _splits(self, state: IndexState) -> dict[str, int]:
