@@ -163,8 +163,12 @@ def index(  # noqa: PLR0913 - one parameter per option
     temperature: o.Temperature = None,
     logn: o.LogNOption = None,
     extend_option: o.ExtendOption = None,
+    processes: o.Processes = "local",
+    workers: o.Workers = None,
+    address: o.Address = None,
+    shared: o.Shared = None,
     device: o.Device = None,
-    backend: o.Backend = None,
+    backend: o.Backends = None,
     precision: o.Precision = None,
     network: o.Network = False,
     format: o.Format = None,  # noqa: A002 - the name of the option
@@ -179,9 +183,11 @@ def index(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Index a corpus.  Interrupted at any moment, the same line continues.  Exit code 7: some items failed."""
     with exit_codes(output):
-        from unabridged.apps.indexing import run_index
+        from unabridged.apps.backends import split_backends
+        from unabridged.apps.indexing import processes_of, run_index
         from unabridged.apps.planning import run_plan
 
+        runs, engine = split_backends(backend)
         reading = o.given(
             format=format,
             id_field=id_field,
@@ -204,7 +210,7 @@ def index(  # noqa: PLR0913 - one parameter per option
             comments=comments,
             docstrings=docstrings,
             device=device,
-            backend=backend,
+            backend=runs,
             precision=precision,
             network=network or None,
             extension=o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option),
@@ -213,8 +219,9 @@ def index(  # noqa: PLR0913 - one parameter per option
         if dry_run:
             run_plan(sources, reading, encoder, loading, building, output)
         else:
-            updating = o.given(add=add or None, delete_missing=delete_missing or None)
-            run_index(sources, reading, encoder, loading, building, out, updating, quiet, output)
+            who = processes_of(processes, workers, address, shared)
+            updating = o.given(add=add or None, delete_missing=delete_missing or None, engine=who)
+            run_index(sources, reading, encoder, loading, building, out, updating, quiet, output, engine)
 
 
 @app.command()
@@ -235,6 +242,7 @@ def search(  # noqa: PLR0913 - one parameter per option
     rerank_option: RerankOption = None,
     encoder: o.EncoderOption = None,
     device: o.Device = None,
+    backend: o.Engine = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
     """Search an index.  Each hit shows the span of the document that answers best.
@@ -248,10 +256,11 @@ def search(  # noqa: PLR0913 - one parameter per option
         again = again_of(rerank, rerank_depth, rerank_option, k)
         loading = o.given(device=device)
         asked = {"k": k, "mode": mode, "level": level}
+        rest = (filters or [], asked, encoder, loading, output, lines, again, backend)
         if queries is None:
-            run_query(folder, query, run, filters or [], asked, encoder, loading, output, lines, again)
+            run_query(folder, query, run, *rest)
         else:
-            run_batch(folder, query, queries, run, filters or [], asked, encoder, loading, output, lines, again)
+            run_batch(folder, query, queries, run, *rest)
 
 
 @app.command()

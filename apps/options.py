@@ -101,6 +101,31 @@ ExtendOption: TypeAlias = Annotated[
 ]
 Device: TypeAlias = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps [best there is].")]
 Backend: TypeAlias = Annotated[str | None, typer.Option("--backend", help="auto, torch, onnx, openvino, ... [auto].")]
+Backends: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        help="What runs the model: auto, torch, onnx, openvino, ... [auto].  Given again, or alone, as milvus://... or "
+        "postgresql://...: the engine to load the vectors into.",
+    ),
+]
+Engine: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--backend", help="Let an engine find candidates: milvus://..., postgresql://... or remembered."),
+]
+Processes: TypeAlias = Annotated[
+    str, typer.Option("--engine", help="Who encodes: local, pool (processes of this machine) or ray (a cluster).")
+]
+Workers: TypeAlias = Annotated[
+    int | None, typer.Option("--workers", help="With --engine: how many [one per GPU, else 2, or one per core of Ray].")
+]
+Address: TypeAlias = Annotated[
+    str | None, typer.Option("--address", help="With --engine ray: auto, host:port, ray://..., or local [local].")
+]
+Shared: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--shared/--no-shared", help="With --engine ray: whether all machines see the index folder [asked]."),
+]
 Precision: TypeAlias = Annotated[str | None, typer.Option("--precision", help="float32, bfloat16, int8 [float32].")]
 Network: TypeAlias = Annotated[bool, typer.Option("--network", help="Allow a model to be downloaded by its hub id.")]
 Format: TypeAlias = Annotated[str | None, typer.Option("--format", help="Format of the sources [from their names].")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unabridged.apps import evidence
+from unabridged.apps import backends, evidence
 from unabridged.apps.code_lines import is_code, line_range, numbered
 from unabridged.apps.loading import load_for
 from unabridged.apps.output import Output, emit, one_line, say
@@ -16,6 +16,7 @@ from unabridged.contracts import Hit
 from unabridged.corpora import read_queries
 from unabridged.errors import UsageError
 from unabridged.eval.trec import write_run
+from unabridged.retrievers.backends.opened import BackendIndex
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode, SearchResult
 
@@ -24,8 +25,16 @@ QUERIES_AT_ONCE = 256
 SHOWN_CHARACTERS = 300
 
 
-def open_for(folder: Path, mode: Mode, encoder: str | None, loading: Mapping[str, Any]) -> Index:
-    """The index, with an encoder where one was named or the mode needs one on a chosen device."""
+def open_for(
+    folder: Path, mode: Mode, encoder: str | None, loading: Mapping[str, Any], backend: str | None = None
+) -> Index:
+    """The index, with an encoder where one was named or the mode needs one on a chosen device.
+
+    With ``backend`` an engine finds the candidates of a search by vectors; words are searched in the folder.
+    """
+    if backend is not None and mode is not Mode.BM25:
+        named = encoder is not None or bool(loading)
+        return backends.open_with(folder, backend, load_for(folder, encoder, loading) if named else None)
     if encoder is None and not loading:
         return Index(folder)
     index = Index(folder)
@@ -61,6 +70,7 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
     output: Output,
     lines: bool | None = None,
     again: Again | None = None,
+    backend: str | None = None,
 ) -> None:
     """Answers one question.  ``lines``: show hits by their lines; None: those in source code.
 
@@ -72,14 +82,16 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
         raise UsageError(
             'name a question, as in: unabridged search DIR "who signed the annex?", or a file with --queries'
         )
-    index = open_for(folder, asked["mode"], encoder, loading)
-    [(result, found)] = searched(index, [query], filters, asked, again)
-    if output is Output.JSON:
-        emit(in_json(as_json(result, index, lines=lines), found))
-    else:
-        say(describe(result, index, lines=lines))
-        if found is not None:
-            say(told(found))
+    with open_for(folder, asked["mode"], encoder, loading, backend) as index:
+        [(result, found)] = searched(index, [query], filters, asked, again)
+        if output is Output.JSON:
+            emit({**in_json(as_json(result, index, lines=lines), found), **applied(index)})
+        else:
+            say(describe(result, index, lines=lines))
+            if found is not None:
+                say(told(found))
+            if isinstance(index, BackendIndex):
+                say(backends.said_of(index))
     end({} if found is None else {query: found})
 
 
@@ -106,36 +118,42 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     output: Output,
     lines: bool | None = None,
     again: Again | None = None,
+    backend: str | None = None,
 ) -> None:
     """Answers a file of questions, as a TREC run, a JSON object or text; ``again`` as for :func:`run_query`."""
     if query is not None:
         raise UsageError(f"name a question or --queries, not both (got {query!r} and {queries})")
-    index = open_for(folder, asked["mode"], encoder, loading)
-    wanted = read_queries(queries)
-    found: dict[str, SearchResult] = {}
-    orders: dict[str, RerankedHits] = {}
-    for start in range(0, len(wanted), QUERIES_AT_ONCE):
-        part = wanted[start : start + QUERIES_AT_ONCE]
-        results_of = searched(index, [q.text for q in part], filters, asked, again)
-        for q, (result, order) in zip(part, results_of, strict=True):
-            found[q.id] = result
-            if order is not None:
-                orders[q.id] = order
-    if run is not None:
-        write_run(run, ((name, [(hit.doc_id, hit.score) for hit in result]) for name, result in found.items()))
-    if output is Output.JSON:
-        if run is None:
-            results = {name: as_json(result, index, lines=lines) for name, result in found.items()}
-            body = {"results": {name: in_json(one, orders.get(name)) for name, one in results.items()}}
+    with open_for(folder, asked["mode"], encoder, loading, backend) as index:
+        wanted = read_queries(queries)
+        found: dict[str, SearchResult] = {}
+        orders: dict[str, RerankedHits] = {}
+        for start in range(0, len(wanted), QUERIES_AT_ONCE):
+            part = wanted[start : start + QUERIES_AT_ONCE]
+            results_of = searched(index, [q.text for q in part], filters, asked, again)
+            for q, (result, order) in zip(part, results_of, strict=True):
+                found[q.id] = result
+                if order is not None:
+                    orders[q.id] = order
+        if run is not None:
+            write_run(run, ((name, [(hit.doc_id, hit.score) for hit in result]) for name, result in found.items()))
+        if output is Output.JSON:
+            if run is None:
+                results = {name: as_json(result, index, lines=lines) for name, result in found.items()}
+                body = {"results": {name: in_json(one, orders.get(name)) for name, one in results.items()}}
+            else:
+                body = {"rerank": {name: one.as_json() for name, one in orders.items()}} if orders else {}
+            emit({"queries": len(found), "run": None if run is None else str(run), **body, **applied(index)})
+        elif run is None:
+            for name, result in found.items():
+                say(f"== {name}\n{describe(result, index, lines=lines)}" + (told_of(orders, name)) + "\n")
         else:
-            body = {"rerank": {name: one.as_json() for name, one in orders.items()}} if orders else {}
-        emit({"queries": len(found), "run": None if run is None else str(run), **body})
-    elif run is None:
-        for name, result in found.items():
-            say(f"== {name}\n{describe(result, index, lines=lines)}" + (told_of(orders, name)) + "\n")
-    else:
-        say(f"{len(found):,} queries, run written to {run}")
+            say(f"{len(found):,} queries, run written to {run}")
     end(orders)
+
+
+def applied(index: Index) -> dict[str, Any]:
+    """What an engine did, where one was searched."""
+    return {"backend": index.applied()} if isinstance(index, BackendIndex) else {}
 
 
 def told_of(orders: Mapping[str, RerankedHits], name: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from unabridged.rankers.context.contracts import ContextPack
     from unabridged.rankers.generate.contracts import Answer
     from unabridged.retrievers.api import build_index, open_index
+    from unabridged.retrievers.backends.remote import open_backend
 
 _HOMES = {
     "Answer": "rankers.generate.contracts",
@@ -43,6 +44,7 @@ _HOMES = {
     "load_encoder": "encoders.load",
     "load_ranker": "apps.rankers",
     "load_selector": "apps.selector_names",
+    "open_backend": "retrievers.backends.remote",
     "open_index": "retrievers.api",
     "read_corpus": "corpora",
     "read_queries": "corpora",
@@ -71,6 +73,7 @@ __all__ = [
     "load_encoder",
     "load_ranker",
     "load_selector",
+    "open_backend",
     "open_index",
     "read_corpus",
     "read_queries",

@@ -110,16 +110,30 @@ def build_index(  # noqa: PLR0913 - the one front door: each option is documente
     return Index(folder, encoder=chosen, build_report=report)
 
 
-def open_index(folder: str | Path, *, encoder: Encoder | str | Path | None = None, verify: bool | None = None) -> Index:
+def open_index(
+    folder: str | Path,
+    *,
+    encoder: Encoder | str | Path | None = None,
+    verify: bool | None = None,
+    backend: str | None = None,
+) -> Index:
     """Opens an index folder for search; ``verify=True`` reads and checks every byte first, False only sizes.
 
     Without ``encoder`` the one named in the passport is loaded at the first dense search; one that is given
-    must have the fingerprint of the passport, wherever it was loaded from.
+    must have the fingerprint of the passport, wherever it was loaded from.  With ``backend``, the address of an engine
+    or ``remembered``, that engine finds the candidates (:class:`~unabridged.retrievers.backends.opened.BackendIndex`).
 
     Raises:
         MissingFile: there is no such folder.
         ManifestMismatch: the folder is no index, unfinished, truncated or damaged.
-        PassportMismatch: ``encoder`` is not the encoder of the index.
+        PassportMismatch: ``encoder`` is not the encoder of the index, or of what the engine holds.
+        BackendUnreachable, BackendMismatch: the engine does not answer, or holds another state of the index.
     """
     chosen = None if encoder is None else encoder_for(Path(folder), encoder)
+    if backend is not None:
+        from unabridged.index.backends import connect
+        from unabridged.retrievers.backends.opened import BackendIndex
+        from unabridged.retrievers.backends.remembered import address_of
+
+        return BackendIndex(folder, connect(address_of(Path(folder), backend)), encoder=chosen, verify=verify)
     return Index(folder, encoder=chosen, verify=verify)

@@ -88,6 +88,8 @@ class MilvusBackend:
                     f"{self.shown} has collections {', '.join(sorted(there))} that unabridged did not make: name "
                     "another collection"
                 )
+            for name in sorted(there):
+                self._client.load_collection(name)  # a collection that nobody has asked since a start is not in memory
             entries = self._ledger()
             if not entries and len(there) == 1:
                 return None  # a creation that broke off at its first step

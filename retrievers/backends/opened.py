@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.contracts import JSON
-from unabridged.errors import UsageError
 from unabridged.index.backends import SearchBackend, connect
 from unabridged.index.backends.conditions import conditions_of
 from unabridged.index.backends.contract import VectorSet
@@ -76,14 +75,3 @@ class BackendIndex(Index):
     def applied(self) -> dict[str, JSON]:
         """What the engine did since this index was opened, beside what it was asked for."""
         return {"backend": self.backend.name, "address": self.backend.shown, **self.usage.as_json()}
-
-
-def local_only(url: str | None) -> bool:
-    """Whether ``url`` asks for the folder alone, as ``local`` does.
-
-    Raises:
-        UsageError: something that is no address.
-    """
-    if url is not None and url != "local" and "://" not in url:
-        raise UsageError(f"a backend is milvus://…, postgresql://… or local, found {url!r}")
-    return url == "local"

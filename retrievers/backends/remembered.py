@@ -1,4 +1,8 @@
-"""The engine of an index folder, remembered beside its manifest without any account."""
+"""The engine of an index folder, noted beside its manifest without any account.
+
+A note is used only where that is asked for (``--backend remembered``): a folder that came from somebody else must not
+decide where queries, and the password of this machine's user, are sent.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from unabridged.files import write_atomic
 from unabridged.index.backends import Address, parse_address
 
 NAME = "backend.json"
+REMEMBERED = "remembered"
+"""In place of an address: the one that was noted."""
 
 
 def remember(folder: Path, address: Address) -> None:
@@ -34,6 +40,15 @@ def remembered(folder: Path) -> str | None:
     return url
 
 
-def forget(folder: Path) -> None:
-    """Removes the note."""
-    (folder / NAME).unlink(missing_ok=True)
+def address_of(folder: Path, asked: str) -> Address:
+    """The engine that is asked for by its URL, or by :data:`REMEMBERED`.
+
+    Raises:
+        UsageError: no address, or nothing was noted.
+    """
+    if asked != REMEMBERED:
+        return parse_address(asked)
+    url = remembered(folder)
+    if url is None:
+        raise UsageError(f"{folder} remembers no engine: give its address, as --backend postgresql://…")
+    return parse_address(url)
