@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from unabridged.contracts import Encoded, Passport
@@ -175,3 +176,17 @@ def files(folder: Path) -> dict[str, bytes]:
     found.pop(".verified", None)  # times and inodes
     failed = found.pop("failed.jsonl", b"")
     return {**found, "failed.jsonl": b"".join(sorted(failed.splitlines(keepends=True)))}
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Waits until ``condition`` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def stored(folder: Path) -> int:
+    """Units in the journal."""
+    path = folder / "work" / "journal.jsonl"
+    return sum(b'"shard"' not in line for line in path.read_bytes().splitlines()) if path.exists() else 0

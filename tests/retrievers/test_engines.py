@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 import tests_engines as tools
-from tests_engines import files, gone, items, noted
+from tests_engines import files, gone, items, noted, stored, until
+from typer.testing import CliRunner
 
 import unabridged as ub
+from unabridged.apps.cli import app
 from unabridged.contracts import Failure, OverflowPolicy
 from unabridged.corpora import ListCorpus
 from unabridged.encoders.hashing import HashingEncoder
@@ -134,19 +135,6 @@ def in_child(folder: Path, factory: str) -> int:
         finally:
             os._exit(0)
     return child
-
-
-def until(condition, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def stored(folder: Path) -> int:
-    """Units in the journal."""
-    path = folder / "work" / "journal.jsonl"
-    return sum(b'"shard"' not in line for line in path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def test_a_killed_build_leaves_no_worker_and_continues_from_the_units_that_were_done(tmp_path, alone, log):
@@ -274,3 +262,17 @@ def test_options_that_do_not_fit_are_refused(options, said):
 def test_a_factory_that_makes_no_encoder_is_refused(factory, tmp_path):
     with pytest.raises(UsageError, match="factory"):
         build(ListCorpus(items()), tools.plain(), tmp_path / "ix", engine=Engine("pool", factory=factory))
+
+
+def test_the_command_line_takes_the_engine_and_builds_the_same_folder(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for n in range(5):
+        (texts / f"{n}.txt").write_text(f"text number {n} about birds " * (n + 1))
+    line = ["index", str(texts), "--encoder", "hashing:32", "--quiet", "--out"]
+    for name, more in (("a", ["--engine", "pool", "--workers", "2"]), ("b", [])):
+        assert CliRunner().invoke(app, [*line, str(tmp_path / name), *more]).exit_code == 0
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    refused = CliRunner().invoke(app, [*line, str(tmp_path / "c"), "--engine", "pool", "--address", "auto"])
+    assert refused.exit_code == 2
+    assert "address is for engine='ray'" in refused.stderr
