@@ -36,4 +36,4 @@ def built(vectors: Floats, metric: int, degree: int, on: Device) -> Any:
     with alone_on([on]):
         index = faiss.GpuIndexCagra(on.resources, vectors.shape[1], metric, config)
         index.train(vectors)
-        return faiss.downcast_index(faiss.index_gpu_to_cpu(index))
+        return faiss.index_gpu_to_cpu(index)  # owned; a downcast of it would outlive it

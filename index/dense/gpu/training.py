@@ -164,7 +164,7 @@ class DevicePieceWriter(PieceWriter):
     def _whole(self) -> Any:
         faiss = load_faiss()
         with alone_on([self._on]):
-            return faiss.downcast_index(faiss.index_gpu_to_cpu(self._moved))
+            return faiss.index_gpu_to_cpu(self._moved)  # owned; a downcast of it would outlive it
 
     def _empty(self) -> None:
         with alone_on([self._on]):
