@@ -38,6 +38,8 @@ Listener: TypeAlias = Callable[[str], None]
 STRATEGIES: tuple[Strategy, ...] = ("plain", "sure")
 ATTRIBUTE = ("words", "choice", "none")
 MAX_TOKENS = 160
+SAID = 60
+"""Characters of the end of a broken answer that its error shows; it has the whole of it."""
 AGAIN = 3
 """Prompts that a server may refuse as too long before that is an error."""
 
@@ -154,10 +156,11 @@ class Answerer:
         except ModelError as error:
             if not pieces:
                 raise
+            partial = "".join(pieces)
             raise AnswerBroken(
-                f"The answer broke off after {len(''.join(pieces)):,} characters ({type(error).__name__}: {error}). "
-                "What had come is no answer; ask again.",
-                partial="".join(pieces),
+                f"The answer broke off after {len(partial):,} characters, at {partial[-SAID:]!r} "
+                f"({type(error).__name__}: {error}). What had come is no answer; ask again.",
+                partial=partial,
             ) from error
         if done is None:
             raise AnswerBroken(f"{self.model.name} ended without saying that it did.", partial="".join(pieces))

@@ -10,10 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from threading import Event
 from typing import Any
 
@@ -39,9 +38,7 @@ from unabridged.rankers.lm.replies import Reply, first_labels, from_schema, read
 from unabridged.rankers.lm.requests import MOST_LOGPROBS, Dialect
 from unabridged.rankers.lm.server import Server
 from unabridged.rankers.lm.server_stream import ServerStream
-
-POLL = 0.05
-"""Seconds between looks at whether the caller has cancelled."""
+from unabridged.rankers.lm.workers import side_by_side
 
 
 class ServerModel:
@@ -114,15 +111,13 @@ class ServerModel:
             raise UsageError("A prompt has no message. Give it at least one.")
         stop = cancel or Event()
         giving_up = threading.Event()
-        pool = ThreadPoolExecutor(min(self.server.concurrency, max(1, len(prompts))), thread_name_prefix="lm")
+        jobs = [partial(self._one, prompt, sampling, constraint, stop, giving_up) for prompt in prompts]
         try:
-            jobs = [pool.submit(self._one, prompt, sampling, constraint, stop, giving_up) for prompt in prompts]
-            _wait(jobs, stop)
+            found = side_by_side(jobs, self.server.concurrency, stop)
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        outcomes: list[Outcome] = [
-            job.result() if job.done() and not job.cancelled() else _cancelled(self.name) for job in jobs
-        ]
+            # Those on their way send nothing more, also where the caller was interrupted.
+            giving_up.set()
+        outcomes: list[Outcome] = [_cancelled(self.name) if one is None else one for one in found]
         for outcome in outcomes:
             if isinstance(outcome, AuthFailed):
                 raise outcome
@@ -316,12 +311,6 @@ def served_models(server: Server) -> list[str]:
         raise ServerUnavailable(
             f"{server.base_url} does not say which models it has: {masked(str(error), server.key)}. Name one."
         ) from error
-
-
-def _wait(jobs: Sequence[Future[Outcome]], cancel: Event) -> None:
-    """Until all are done or the caller cancels."""
-    while wait(jobs, timeout=POLL).not_done and not cancel.is_set():
-        pass
 
 
 def _before_stop(text: str, stops: Sequence[str]) -> str:
