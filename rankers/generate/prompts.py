@@ -23,6 +23,10 @@ class AnswerTemplate:
     system: str = ""
     body: str
     lead: str = ""
+    stop: tuple[str, ...] = ()
+    """What ends an answer that began with ``lead``, such as the mark that closes a quotation which it opened."""
+    headers: bool = True
+    """Whether a line with the document's id stands in front of each passage."""
 
     def __post_init__(self) -> None:
         slots = _SLOT.findall(self.body)
@@ -60,7 +64,11 @@ SHORT = AnswerTemplate(
     body=(
         "Passages:\n\n{context}\n\nAnswer in one short sentence, only from the passages above.\nQuestion: {question}"
     ),
+    lead='According to the passages, the answer is "',
+    stop=('"',),
+    headers=False,
 )
 """For small models, which write no numbers worth reading, and write a sentence that they were shown for its own sake:
-the question last, one sentence wanted, nothing said of answers that are not there."""
+the question last, nothing said of answers that are not there, and a quotation begun for them.  Left to begin by
+themselves they say the question again; with ids of documents over the passages they answer with an id."""
 TEMPLATES = {one.name: one for one in (CITING, SHORT)}
