@@ -168,6 +168,7 @@ def index(  # noqa: PLR0913 - one parameter per option
     address: o.Address = None,
     shared: o.Shared = None,
     device: o.Device = None,
+    index_device: o.IndexDevice = "auto",
     backend: o.Backends = None,
     precision: o.Precision = None,
     network: o.Network = False,
@@ -220,7 +221,9 @@ def index(  # noqa: PLR0913 - one parameter per option
             run_plan(sources, reading, encoder, loading, building, output)
         else:
             who = processes_of(processes, workers, address, shared)
-            updating = o.given(add=add or None, delete_missing=delete_missing or None, engine=who)
+            updating = o.given(
+                add=add or None, delete_missing=delete_missing or None, engine=who, index_device=index_device
+            )
             run_index(sources, reading, encoder, loading, building, out, updating, quiet, output, engine)
 
 
@@ -242,6 +245,7 @@ def search(  # noqa: PLR0913 - one parameter per option
     rerank_option: RerankOption = None,
     encoder: o.EncoderOption = None,
     device: o.Device = None,
+    index_device: o.IndexDevice = "auto",
     backend: o.Engine = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
@@ -256,7 +260,7 @@ def search(  # noqa: PLR0913 - one parameter per option
         again = again_of(rerank, rerank_depth, rerank_option, k)
         loading = o.given(device=device)
         asked = {"k": k, "mode": mode, "level": level}
-        rest = (filters or [], asked, encoder, loading, output, lines, again, backend)
+        rest = (filters or [], asked, encoder, loading, output, lines, again, backend, index_device)
         if queries is None:
             run_query(folder, query, run, *rest)
         else:
@@ -268,13 +272,16 @@ def info(
     folder: o.Folder,
     ledger: Annotated[bool, typer.Option("--ledger", help="List tokens total and seen of every document.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every byte and check it.")] = False,
+    index_device: Annotated[
+        str | None, typer.Option("--index-device", help="Also show where vectors would be searched: auto, cpu, cuda, ...")
+    ] = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
     """Show what an index holds, how much of it was read, and with which encoder."""
     with exit_codes(output):
         from unabridged.apps.inspecting import run_info
 
-        run_info(folder, ledger, verify, output)
+        run_info(folder, ledger, verify, output, index_device)
 
 
 @app.command()

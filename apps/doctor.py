@@ -43,7 +43,7 @@ def run_doctor(output: Output) -> None:
     for name, facts in report["packages"].items():
         found = facts["version"] or f'not installed; pip install "unabridged[{facts["extra"]}]"'
         say(f"  {name:24} {found}")
-    for name in ("faiss", "torch_device", "mamba_scan", "default_encoder", "language_model", "offline"):
+    for name in ("faiss", "gpu_search", "torch_device", "mamba_scan", "default_encoder", "language_model", "offline"):
         say(f"  {name:24} {report[name]}")
 
 
@@ -58,6 +58,7 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "packages": packages,
         "faiss": _faiss(),
+        "gpu_search": _gpu_search(),
         "torch_device": device,
         "mamba_scan": _mamba_scan(device),
         "default_encoder": _default_encoder(),
@@ -78,6 +79,16 @@ def _faiss() -> Any:
 
     try:
         return faiss_facts()
+    except UnabridgedError as error:
+        return str(error)
+
+
+def _gpu_search() -> Any:
+    """Driver, GPUs, and whether FAISS can search on them, with warnings that name the way out."""
+    from unabridged.index.dense.gpu.machine import find_machine, gpu_facts
+
+    try:
+        return gpu_facts(find_machine())
     except UnabridgedError as error:
         return str(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,11 +11,16 @@ from unabridged.apps.output import Output, emit, one_line, say
 from unabridged.manifest import NAME
 from unabridged.retrievers.failures import read_failures
 from unabridged.retrievers.opened import Index
+from unabridged.retrievers.state import IndexState
 
 
-def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
-    """Prints what the manifest says; with ``verify`` after checking every byte."""
-    index = Index(folder, verify=verify or None)
+def run_info(folder: Path, ledger: bool, verify: bool, output: Output, index_device: str | None = None) -> None:
+    """Prints what the manifest says; with ``verify`` after checking every byte.
+
+    With ``index_device`` the vectors are put where it says, and that place is shown.
+    """
+    index = Index(folder, verify=verify or None, device=index_device or "cpu")
+    places = {} if index_device is None else index.placements
     state = index.state
     size = sum(int(facts["bytes"]) for facts in state.files().values()) + (folder / NAME).stat().st_size
     body = {
@@ -33,6 +39,7 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
         "manifest": load_checksum(folder),
         "failed": len(read_failures(folder)),
         "verified": verify,
+        **({"placements": {name: place.as_json() for name, place in places.items()}} if places else {}),
     }
     if output is Output.JSON:
         lines = [{**asdict(line), "status": line.status} for line in index.ledger()] if ledger else []
@@ -46,6 +53,10 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
         say(f"left out as asked: {body['tokens_left_out']:,} tokens of {body['left_out']:,} documents")
     say(f"encoder: {state.passport.source} ({state.passport.dim} dimensions, {state.passport.fingerprint[:16]})")
     say(f"index: {body['index']['recipe']}, recall@10 {body['index']['recall_at_10']}; failed items: {body['failed']}")
+    for name, facts in built(state):
+        say(f"{name} built on {facts}")
+    for name, place in places.items():
+        say(f"{name} searched on {place}")
     if verify:
         say("every byte agrees with the manifest")
     if ledger:
@@ -58,6 +69,15 @@ def run_info(folder: Path, ledger: bool, verify: bool, output: Output) -> None:
             split = f"\t{line.split}" if noted else ""
             left = f"\t{line.tokens_left_out}" if left_out else ""
             say(f"{one_line(line.doc_id)}\t{counts}\t{line.policy}\t{line.status}{split}{left}")
+
+
+def built(state: IndexState) -> Iterator[tuple[str, str]]:
+    """Vector sets with an index that a GPU helped to build, or was asked to, and what it did."""
+    for name, base in state.dense.items():
+        facts = base["facts"]
+        if "built_on" in facts:
+            reason = f" ({facts['built_on_reason']})" if "built_on_reason" in facts else ""
+            yield name, f"{facts['built_on']}{reason}"
 
 
 def load_checksum(folder: Path) -> str:

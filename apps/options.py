@@ -99,6 +99,13 @@ ExtendOption: TypeAlias = Annotated[
         "pcw_weights, pcw_normalize.",
     ),
 ]
+IndexDevice: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--index-device",
+        help="Where vectors are searched and lists built: auto, cpu, cuda, cuda:0,1, cuda+float16, cuda:0,1+shard.",
+    ),
+]
 Device: TypeAlias = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps [best there is].")]
 Backend: TypeAlias = Annotated[str | None, typer.Option("--backend", help="auto, torch, onnx, openvino, ... [auto].")]
 Backends: TypeAlias = Annotated[

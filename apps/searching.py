@@ -26,19 +26,32 @@ SHOWN_CHARACTERS = 300
 
 
 def open_for(
-    folder: Path, mode: Mode, encoder: str | None, loading: Mapping[str, Any], backend: str | None = None
+    folder: Path,
+    mode: Mode,
+    encoder: str | None,
+    loading: Mapping[str, Any],
+    backend: str | None = None,
+    index_device: str = "auto",
 ) -> Index:
     """The index, with an encoder where one was named or the mode needs one on a chosen device.
 
     With ``backend`` an engine finds the candidates of a search by vectors; words are searched in the folder.
+    ``index_device`` is where the folder's own vectors are searched.
     """
+    if backend is not None and index_device not in ("auto", "cpu"):
+        raise UsageError(
+            f"name an engine or a device for the folder's own vectors, not both: --backend {backend} "
+            f"--index-device {index_device}"
+        )
     if backend is not None and mode is not Mode.BM25:
         named = encoder is not None or bool(loading)
         return backends.open_with(folder, backend, load_for(folder, encoder, loading) if named else None)
     if encoder is None and not loading:
-        return Index(folder)
-    index = Index(folder)
-    return index if mode is Mode.BM25 else Index(folder, encoder=load_for(folder, encoder, loading))
+        return Index(folder, device=index_device)
+    index = Index(folder, device=index_device)
+    if mode is Mode.BM25:
+        return index
+    return Index(folder, encoder=load_for(folder, encoder, loading), device=index_device)
 
 
 def parse_filters(filters: Sequence[str]) -> dict[str, Any]:
@@ -71,6 +84,7 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
     lines: bool | None = None,
     again: Again | None = None,
     backend: str | None = None,
+    index_device: str = "auto",
 ) -> None:
     """Answers one question.  ``lines``: show hits by their lines; None: those in source code.
 
@@ -82,7 +96,7 @@ def run_query(  # noqa: PLR0913 - groups of options, passed through once
         raise UsageError(
             'name a question, as in: unabridged search DIR "who signed the annex?", or a file with --queries'
         )
-    with open_for(folder, asked["mode"], encoder, loading, backend) as index:
+    with open_for(folder, asked["mode"], encoder, loading, backend, index_device) as index:
         [(result, found)] = searched(index, [query], filters, asked, again)
         if output is Output.JSON:
             emit({**in_json(as_json(result, index, lines=lines), found), **applied(index)})
@@ -119,11 +133,12 @@ def run_batch(  # noqa: PLR0913 - groups of options, passed through once
     lines: bool | None = None,
     again: Again | None = None,
     backend: str | None = None,
+    index_device: str = "auto",
 ) -> None:
     """Answers a file of questions, as a TREC run, a JSON object or text; ``again`` as for :func:`run_query`."""
     if query is not None:
         raise UsageError(f"name a question or --queries, not both (got {query!r} and {queries})")
-    with open_for(folder, asked["mode"], encoder, loading, backend) as index:
+    with open_for(folder, asked["mode"], encoder, loading, backend, index_device) as index:
         wanted = read_queries(queries)
         found: dict[str, SearchResult] = {}
         orders: dict[str, RerankedHits] = {}
@@ -198,4 +213,5 @@ def describe(result: SearchResult, index: Index, *, lines: bool | None = None) -
             f"{hit.rank:>3}. {one_line(hit.doc_id)}  {hit.score:.4f}  characters {hit.span.start:,}-{hit.span.end:,}"
         )
         shown.append(f"     {text}")
-    return "\n".join(shown if len(result) else [*shown, "     nothing found"])
+    shown += [] if len(result) else ["     nothing found"]
+    return "\n".join([*shown, *(f"note: {note}" for note in result.notes)])

@@ -80,6 +80,7 @@ def build_index(  # noqa: PLR0913 - the one front door: each option is documente
     threads: int | None = None,
     factory: str | None = None,
     shared: bool | None = None,
+    index_device: str = "auto",
     **options: Any,
 ) -> Index:
     """Builds, continues or updates the index folder ``out`` and returns it open; ``.report`` says what was done.
@@ -90,7 +91,8 @@ def build_index(  # noqa: PLR0913 - the one front door: each option is documente
 
     ``engine`` is ``local``, ``pool`` (``workers`` processes of this machine) or ``ray`` (here, or a cluster at
     ``address``), which build the same folder; it and the options from ``workers`` on are the fields of
-    :class:`~unabridged.retrievers.engines.choice.Engine`.
+    :class:`~unabridged.retrievers.engines.choice.Engine`.  ``index_device`` is where approximate indexes are built and
+    the index is opened: ``auto``, ``cpu``, ``cuda``, ``cuda:0,1`` (:mod:`unabridged.index.dense.gpu.request`).
 
     Raises: see :func:`unabridged.retrievers.build.build`.
     """
@@ -106,8 +108,9 @@ def build_index(  # noqa: PLR0913 - the one front door: each option is documente
         delete_missing=delete_missing,
         listener=progress,
         engine=who,
+        index_device=index_device,
     )
-    return Index(folder, encoder=chosen, build_report=report)
+    return Index(folder, encoder=chosen, build_report=report, device=index_device)
 
 
 def open_index(
@@ -116,14 +119,18 @@ def open_index(
     encoder: Encoder | str | Path | None = None,
     verify: bool | None = None,
     backend: str | None = None,
+    device: str = "auto",
 ) -> Index:
     """Opens an index folder for search; ``verify=True`` reads and checks every byte first, False only sizes.
 
     Without ``encoder`` the one named in the passport is loaded at the first dense search; one that is given
     must have the fingerprint of the passport, wherever it was loaded from.  With ``backend``, the address of an engine
     or ``remembered``, that engine finds the candidates (:class:`~unabridged.retrievers.backends.opened.BackendIndex`).
+    ``device`` is where the folder's own vectors are searched: ``auto`` (a GPU where one holds them and it pays),
+    ``cpu``, ``cuda``, ``cuda:0,1``, and more (:mod:`unabridged.index.dense.gpu.request`); scores are the same.
 
     Raises:
+        MissingExtra, ResourceError: ``device`` asks for a GPU and there is none that FAISS can use.
         MissingFile: there is no such folder.
         ManifestMismatch: the folder is no index, unfinished, truncated or damaged.
         PassportMismatch: ``encoder`` is not the encoder of the index, or of what the engine holds.
@@ -136,4 +143,4 @@ def open_index(
         from unabridged.retrievers.backends.remembered import address_of
 
         return BackendIndex(folder, connect(address_of(Path(folder), backend)), encoder=chosen, verify=verify)
-    return Index(folder, encoder=chosen, verify=verify)
+    return Index(folder, encoder=chosen, verify=verify, device=device)

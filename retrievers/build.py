@@ -23,6 +23,7 @@ from unabridged.encoders.load import check_passport
 from unabridged.errors import CorpusError, MissingFile, UsageError
 from unabridged.files import disk_errors
 from unabridged.halving import memory_report
+from unabridged.index.dense.gpu import checked
 from unabridged.index.shard import ShardWriter
 from unabridged.manifest import NAME, load_manifest
 from unabridged.progress import Listener, Meter
@@ -88,6 +89,7 @@ def build(  # noqa: PLR0913 - what is built of what, and three ways to take part
     listener: Listener | None = None,
     begin: Callable[[], None] | None = None,
     engine: Engine = LOCAL,
+    index_device: str = "auto",
 ) -> BuildReport:
     """Brings the index folder ``out`` to hold the documents of ``corpus`` and returns what was done.
 
@@ -96,8 +98,11 @@ def build(  # noqa: PLR0913 - what is built of what, and three ways to take part
     that the index exists already and keeps its settings.  Killed at any moment, the same call continues.
     ``begin`` is called when all that could be refused has been looked at, before the first text is encoded.
     ``engine`` says which processes encode (:mod:`unabridged.retrievers.engines.choice`); the folder is the same.
+    ``index_device`` may help to build approximate indexes (:mod:`unabridged.index.dense.gpu.request`); a GPU finds
+    other lists than the CPU, so their files have other bytes, and the manifest says where they were built.
 
     Raises:
+        MissingExtra, ResourceError: ``index_device`` asks for a GPU and there is none that FAISS can use.
         DuplicateId, CorpusError: the corpus names an id twice, or has no readable document.
         PassportMismatch: the folder was built with another encoder or other settings.
         IndexLocked: another process is writing the folder.
@@ -108,12 +113,13 @@ def build(  # noqa: PLR0913 - what is built of what, and three ways to take part
         raise UsageError(f"There is no finished index at {folder} to add to. Leave out --add to build one.")
     if not isinstance(encoder, Encoder):
         raise UsageError(f"expected an encoder or the name of one, got {type(encoder).__name__}")
+    checked(index_device)
     prepared = engine.prepared(encoder)
     with disk_errors(folder):
         make_folder(folder)
         with locked(folder):
             before, state = current_state(folder, encoder.passport, options or {})
-            return _Build(corpus, prepared, folder, before, state).run(listener, delete_missing, begin)
+            return _Build(corpus, prepared, folder, before, state).run(listener, delete_missing, begin, index_device)
 
 
 class _Build:
@@ -128,7 +134,13 @@ class _Build:
         self.before, self.state = before, state
         self.settings = state.settings
 
-    def run(self, listener: Listener | None, delete_missing: bool, begin: Callable[[], None] | None) -> BuildReport:
+    def run(
+        self,
+        listener: Listener | None,
+        delete_missing: bool,
+        begin: Callable[[], None] | None,
+        index_device: str,
+    ) -> BuildReport:
         """Scan, fill, commit."""
         found = Expected.of(scan(self.corpus))
         identity = work_identity(self.encoder.passport, self.settings)
@@ -138,7 +150,7 @@ class _Build:
             if begin is not None:
                 begin()
             counts, alive = self._fill(found, staging, failures, listener, delete_missing)
-            state = commit(self.folder, self.before, self.state, staging.finished, alive)
+            state = commit(self.folder, self.before, self.state, staging.finished, alive, index_device=index_device)
             failures.finish()
             staging.remove()
         except BaseException:

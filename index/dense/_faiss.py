@@ -103,11 +103,20 @@ def faiss_facts() -> Mapping[str, JSON]:
     return {
         "version": str(faiss.__version__),
         "compile_options": str(faiss.get_compile_options()).strip(),
-        "gpus": int(faiss.get_num_gpus()),
+        "gpus": _gpus(faiss, owners),
         "threads": int(faiss.omp_get_max_threads()),
         "blas_threshold": int(faiss.cvar.distance_compute_blas_threshold),
         "owner": ", ".join(owners) or "unknown",
     }
+
+
+def _gpus(faiss: Any, owners: list[str]) -> int:
+    """GPUs that FAISS sees; it is not asked where its answer could be the end of the process."""
+    from unabridged.index.dense.gpu.driver import read_driver
+    from unabridged.index.dense.gpu.wheel import too_old
+
+    driver = read_driver(memory=False)
+    return 0 if not driver.gpus or too_old(owners, driver.version) else int(faiss.get_num_gpus())
 
 
 @contextmanager

@@ -49,8 +49,8 @@ class Base(Protocol):
     ) -> Hits:
         """About the best ``k`` rows, (Q, up to k), in no order, for checked arguments."""
 
-    def passed_over(self, queries: int) -> None:
-        """Takes note that so few rows were allowed that the caller scanned these alone."""
+    def passed_over(self, queries: int, *, all_are_hits: bool) -> None:
+        """Takes note that the caller scanned the allowed rows: all of them are hits, or there are few."""
 
 
 class FaissBase:
@@ -116,7 +116,7 @@ class FaissBase:
         settings = _checked_settings(self.settings, params or {})
         return 2 if self._factory.refine else settings.get("k_factor", 1)
 
-    def passed_over(self, queries: int) -> None:
+    def passed_over(self, queries: int, *, all_are_hits: bool) -> None:
         """Nothing: what the caller did instead ran in the same place."""
 
     def search(

@@ -86,7 +86,7 @@ class DenseIndex:
         possible = m if allow is None else int(np.count_nonzero(allow[:m]))
         if self.base is None or exact or possible <= max(k, SPARSE_SHARE * m if allow is not None else 0):
             if self.base is not None and not exact:
-                self.base.passed_over(len(floats))
+                self.base.passed_over(len(floats), all_are_hits=possible <= k)
             return self.exact.search(floats, k, allow)
         hits = self._search_base(self.base, floats, k, None if allow is None else allow[:m], params)
         lacking = hits.rows[:, k - 1] < 0  # possible > k, so a full line was to be had

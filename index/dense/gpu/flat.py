@@ -21,7 +21,7 @@ from unabridged.index.dense._kernels import Metric, check_queries, faiss_metric,
 from unabridged.index.dense.exact import ExactVectors, check_allow
 from unabridged.index.dense.gpu.copies import Copies, as_hits
 from unabridged.index.dense.gpu.devices import Device, alone_on, device
-from unabridged.index.dense.gpu.kinds import EXTRA, refusal, to_ask
+from unabridged.index.dense.gpu.kinds import ALL_ARE_HITS, EXTRA, FEW_ALLOWED, FULL, GONE, refusal, to_ask
 from unabridged.index.dense.gpu.memory import Batches, DeviceFull, Unfit
 from unabridged.index.dense.gpu.placement import REPLICATED, Placement
 from unabridged.index.dense.gpu.sizes import part_bytes
@@ -146,9 +146,9 @@ class DeviceFlat:
         """Candidates are final, so one for each hit."""
         return 1
 
-    def passed_over(self, queries: int) -> None:
-        """Notes that so few rows were allowed that these alone were scanned."""
-        self.trail.note("so few rows are allowed that these alone were scanned, on the CPU", queries)
+    def passed_over(self, queries: int, *, all_are_hits: bool) -> None:
+        """Notes that the allowed rows were scanned on the CPU, and why."""
+        self.trail.note(ALL_ARE_HITS if all_are_hits else FEW_ALLOWED, queries)
 
     def search(self, queries: Floats, k: int, *, allow: Mask | None = None) -> Hits:
         """The best ``k`` rows of each query, (Q, k), padded."""
@@ -173,7 +173,7 @@ class DeviceFlat:
             try:
                 found = self._batches.search(lambda part: self._copies.search(part, ask), queries)
             except DeviceFull:
-                why = "the memory of the GPU was full for a single query: searched on the CPU"
+                why = FULL
         if why:
             self.trail.note(why, len(queries))
             return self.exact.search(queries, wanted, allow)
@@ -202,7 +202,7 @@ class DeviceFlat:
         lacking = hits.rows[:, -1] < 0
         tied = ~lacking & (hits.scores[:, -1] == lowest)
         for which, why in (
-            (lacking, "what the filter allows was not among the nearest rows: searched on the CPU"),
+            (lacking, GONE),
             (tied, "more equal scores at the cut than a GPU index shows: searched on the CPU"),
         ):
             again = np.flatnonzero(which)

@@ -107,6 +107,12 @@ def refusal(kind: Kind, k: int, probes: int = 1) -> str:
     return ""
 
 
+ALL_ARE_HITS = "every allowed row is a hit: scored on the CPU"
+FEW_ALLOWED = "so few rows are allowed that these alone were scanned, on the CPU"
+GONE = "what the filter allows was not among the nearest rows: searched on the CPU"
+FULL = "the memory of the GPU was full for a single query: searched on the CPU"
+"""Reasons that all kinds share."""
+
 EXTRA = 32
 """Rows asked for beyond the wanted ones, at least, so that those with equal scores at the cut are seen."""
 

@@ -16,7 +16,7 @@ from unabridged.index.dense.base import FaissBase
 from unabridged.index.dense.gpu import graph
 from unabridged.index.dense.gpu.copies import Copies, as_hits
 from unabridged.index.dense.gpu.devices import Device, alone_on, device
-from unabridged.index.dense.gpu.kinds import CAGRA, EXTRA, refusal, to_ask
+from unabridged.index.dense.gpu.kinds import ALL_ARE_HITS, CAGRA, EXTRA, FEW_ALLOWED, FULL, GONE, refusal, to_ask
 from unabridged.index.dense.gpu.memory import Batches, DeviceFull
 from unabridged.index.dense.gpu.placement import REPLICATED, SHARDED, Placement
 from unabridged.index.dense.gpu.trail import Trail
@@ -109,9 +109,9 @@ class DeviceLists(FaissBase):
         """Candidates to ask for per hit.  Refined codes stay on the CPU: the stored vectors refine better."""
         return {**self.settings, **(params or {})}.get("k_factor", 1)
 
-    def passed_over(self, queries: int) -> None:
-        """Notes that so few rows were allowed that these alone were scanned."""
-        self.trail.note("so few rows are allowed that these alone were scanned, on the CPU", queries)
+    def passed_over(self, queries: int, *, all_are_hits: bool) -> None:
+        """Notes that the allowed rows were scanned on the CPU, and why."""
+        self.trail.note(ALL_ARE_HITS if all_are_hits else FEW_ALLOWED, queries)
 
     def _search_once(self, queries: Floats, k: int, settings: Mapping[str, int], allow: Mask | None) -> Hits:
         allowed = len(self) if allow is None else int(np.count_nonzero(allow))
@@ -122,7 +122,7 @@ class DeviceLists(FaissBase):
             try:
                 return self._on_device(queries, k, ask, settings, allow)
             except DeviceFull:
-                why = "the memory of the GPU was full for a single query: searched on the CPU"
+                why = FULL
         self.trail.note(why, len(queries))
         return self._on_cpu(queries, k, settings, allow)
 
@@ -140,8 +140,7 @@ class DeviceLists(FaissBase):
         kept = _first(found, k)
         again = np.flatnonzero(full & (good.sum(axis=1) < k))
         if len(again):
-            why = "what the filter allows was not among the nearest rows: searched on the CPU"
-            self.trail.note(why, len(again))
+            self.trail.note(GONE, len(again))
             more = self._on_cpu(queries[again], k, settings, allow)
             kept.rows[again], kept.scores[again] = more.rows, more.scores
         return kept
