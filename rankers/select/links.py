@@ -24,6 +24,8 @@ PLAIN = 0.5
 """The weight of a link by a word that does not look like a name."""
 POWER = 0.5
 _OPENERS = "\"'([{\u00ab\u2018\u201c\u201e"
+_LOOK_BACK = 200
+"""Characters before a word that can tell whether it opens a sentence."""
 _ENDS = ".!?\u2026:;\n"
 
 
@@ -98,5 +100,5 @@ def looks_named(text: str, start: int) -> bool | None:
         return True
     if not word[:1].isupper():
         return False
-    before = text[:start].rstrip(" \t").rstrip(_OPENERS).rstrip(" \t")
+    before = text[max(0, start - _LOOK_BACK) : start].rstrip(" \t").rstrip(_OPENERS).rstrip(" \t")
     return None if not before or before[-1] in _ENDS else True

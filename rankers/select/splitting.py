@@ -8,12 +8,14 @@ import numpy as np
 
 from unabridged.encoders.windows import SENTENCE, View, split
 from unabridged.errors import UsageError
+from unabridged.rankers.context.characters import whole_before
 from unabridged.rankers.contracts import Characters
 from unabridged.rankers.select.contracts import Passage
 
 MOST_WORDS = 120
 """A sentence of more words is divided: tables, code and lists have no full stops."""
-_WORD = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w{1,24}|[^\w\s]")
+"""An ideograph is a word, and a run of letters no longer than words are: not all texts have spaces."""
 
 
 def sentences(text: str, most: int = MOST_WORDS) -> tuple[Characters, ...]:
@@ -41,8 +43,8 @@ def sentences(text: str, most: int = MOST_WORDS) -> tuple[Characters, ...]:
             found.append((start, end))
             continue
         part = text[start:end]
-        for low, high in split(part, offsets[first:last] - start, most).spans:
-            found += _trimmed(text, start + int(low), start + int(high))
+        for low, high in split(part, offsets[first:last] - start, most).spans.tolist():
+            found += _trimmed(text, start + whole_before(part, low), start + whole_before(part, high))
     return tuple(found)
 
 

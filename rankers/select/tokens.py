@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unabridged.contracts import Rows
+from unabridged.rankers.context.characters import divided
 from unabridged.rankers.context.counting import TokenCounter, token_counter
 
 _PIECE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w{1,12}|[^\w\s]")
@@ -25,7 +26,8 @@ class TextTokens:
     count: Callable[[str], int]
     """Tokens of a text."""
     places: Callable[[str], Rows]
-    """Characters ``[start, end)`` of the tokens of a text, ``(T, 2)`` int64."""
+    """Characters ``[start, end)`` of the tokens of a text, ``(T, 2)`` int64; a long word that the tokenizer does not
+    know is one token and has several places."""
     exact: bool
     """Whether ``places`` are those of the tokens that ``count`` counts, and not of something like them."""
 
@@ -48,12 +50,12 @@ def _places(tokenizer: Any) -> Callable[[str], Rows] | None:
     if isinstance(tokenizer, TokenCounter | str):
         return None
     if type(tokenizer).__module__.partition(".")[0] == "tokenizers":
-        return lambda text: _rows(tokenizer.encode(_whole(text), add_special_tokens=False).offsets)
+        return lambda text: divided(_rows(tokenizer.encode(_whole(text), add_special_tokens=False).offsets))
     if getattr(tokenizer, "is_fast", False):
 
         def places(text: str) -> Rows:
             options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
-            return _rows(tokenizer(_whole(text), **options)["offset_mapping"])
+            return divided(_rows(tokenizer(_whole(text), **options)["offset_mapping"]))
 
         return places
     return None

@@ -6,7 +6,8 @@ Cuts are made at headings, paragraphs, sentences, lines or words (:func:`unabrid
 
 Laws: every character lies in a passage; a passage is the source between its characters, whatever they are; a run of
 characters that begins at a word and has no more tokens than the overlap lies whole in at least one passage (by a
-tokenizer that shows where its tokens are).
+tokenizer that shows where its tokens are; a word that it does not know counts by its length); no letter is parted from
+its marks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from unabridged.encoders.windows import split
 from unabridged.errors import CorpusError, MissingFile, UsageError
+from unabridged.rankers.context.characters import whole_before
 from unabridged.rankers.select.contracts import Passage
 from unabridged.rankers.select.tokens import TextTokens, text_tokens
 
@@ -25,8 +27,11 @@ TOKENS = 512
 OVERLAP = 64
 LEAST = 16
 """Tokens of the shortest windows that can be asked for."""
-LETTERS_PER_TOKEN = 5
-"""Characters that are looked at for each token at first; more where they have fewer tokens."""
+LETTERS_PER_TOKEN = 5.0
+"""Characters that are looked at for each token at first; then as many as the tokens before had, and :data:`MORE`."""
+MORE = 1.2
+MOST_LETTERS = 16.0
+"""A text may have a million spaces between two words."""
 AHEAD = 2
 """Windows whose tokens are looked at to cut one."""
 BLOCK = 1 << 16
@@ -99,8 +104,9 @@ class _Ahead:
 
 def _windows(doc_id: str, text: _Ahead, by: TextTokens, tokens: int, overlap: int) -> Iterator[Passage]:
     last, read = False, 0
+    letters = LETTERS_PER_TOKEN
     while not last:
-        piece, end, following = _next(text, by, tokens, overlap)
+        piece, end, following, letters = _next(text, by, tokens, overlap, letters)
         if 0 < text.start + end <= read:
             # The best cut is the one before, as in windows of a few tokens: what follows begins there.
             text.move(read - text.start)
@@ -111,9 +117,14 @@ def _windows(doc_id: str, text: _Ahead, by: TextTokens, tokens: int, overlap: in
         text.move(following or end)
 
 
-def _next(text: _Ahead, by: TextTokens, tokens: int, overlap: int) -> tuple[str, int, int | None]:
-    """Characters from here on; where the window that begins here ends in them, and where the next one begins."""
-    room = AHEAD * tokens * LETTERS_PER_TOKEN
+def _next(
+    text: _Ahead, by: TextTokens, tokens: int, overlap: int, letters: float
+) -> tuple[str, int, int | None, float]:
+    """Characters from here on; where the window that begins here ends in them, and where the next one begins.
+
+    ``letters``: about how many a token has; at the end how many they had.
+    """
+    room = int(AHEAD * tokens * MORE * letters) + 1
     while True:
         piece, rest = text.look(room)
         places = by.places(piece)
@@ -136,9 +147,10 @@ def _next(text: _Ahead, by: TextTokens, tokens: int, overlap: int) -> tuple[str,
             following = following if following > 0 else end
             if end < 1:
                 raise _too_long(text.start, tokens)
+            end, following = whole_before(piece, end), whole_before(piece, following)
         counted = by.count(piece[:end])
         if counted <= tokens:
-            return piece, end, following
+            return piece, end, following, min(MOST_LETTERS, len(piece) / max(1, len(places)))
         # What a cut parts has more tokens than it had whole, and pieces of words are no tokens.
         smaller = min(size - 1, size * tokens // counted)
         if smaller < 1:
