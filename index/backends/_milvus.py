@@ -119,15 +119,23 @@ def said(address: Address, error: Exception, token: str = "") -> str:
     return (text[:300].rstrip(".") or type(error).__name__) + "."
 
 
-def accepts(condition: Condition) -> bool:
+def accepts(condition: Condition, *, lite: bool) -> bool:
     """Whether a condition can be said so that no matching document is left out.
 
     Not by "nothing", which a list may also contain; nor by text with control characters, or by names of fields that
-    would need an escape, which servers and Lite read differently.
+    would need an escape, which servers and Lite read differently.  Lite looks for no negative number in a list.
     """
     if condition.field != "id" and not PLAIN_FIELD.fullmatch(condition.field):
         return False
-    return all(value is not None and (not isinstance(value, str) or value.isprintable()) for value in condition.values)
+    return all(_can_be_said(value, lite) for value in condition.values)
+
+
+def _can_be_said(value: Scalar, lite: bool) -> bool:
+    if isinstance(value, str):
+        return value.isprintable()
+    if value is None or isinstance(value, bool):
+        return value is not None
+    return not lite or repr(value).replace(".", "").isdigit()
 
 
 def expression(conditions: Sequence[Condition]) -> str:

@@ -175,7 +175,7 @@ class MilvusBackend:
 
     def accepts(self, condition: Condition) -> bool:
         """See :func:`unabridged.index.backends._milvus.accepts`."""
-        return accepts(condition)
+        return accepts(condition, lite=self.stand_in)
 
     def count(self, which: VectorSet, conditions: Sequence[Condition] = ()) -> int:
         """See :class:`SearchBackend`."""

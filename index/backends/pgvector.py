@@ -149,7 +149,7 @@ class PgvectorBackend:
     def load(self, shard: str, batches: Iterable[Batch], dead: str) -> Loaded:
         """See :class:`SearchBackend`; one transaction."""
         with self._lock, database_errors(self.address), self._connection.transaction():
-            self._run("DELETE FROM {shards} WHERE name = %s", [shard])
+            self._unload(shard)
             [number] = self._run(
                 "INSERT INTO {shards} (name, documents, segments, dead) VALUES (%s, 0, 0, %s) RETURNING number",
                 [shard, dead],
@@ -185,14 +185,7 @@ class PgvectorBackend:
     def unload(self, shard: str) -> None:
         """See :class:`SearchBackend`; one transaction."""
         with self._lock, database_errors(self.address), self._connection.transaction():
-            row = self._run("DELETE FROM {shards} WHERE name = %s RETURNING number", [shard]).fetchone()
-            for which in ("segments", "documents") if row else ():
-                first = row[0] << SHARD_BITS
-                self._run(
-                    "DELETE FROM {table} WHERE key >= %s AND key < %s",
-                    [first, first + (1 << SHARD_BITS)],
-                    self._table(which),
-                )
+            self._unload(shard)
 
     def finish(self, content: str, generation: int) -> None:
         """See :class:`SearchBackend`."""
@@ -345,6 +338,16 @@ class PgvectorBackend:
             "INSERT INTO {state} (facts) VALUES (%s) ON CONFLICT (one) DO UPDATE SET facts = EXCLUDED.facts",
             [Jsonb(body)],
         )
+
+    def _unload(self, shard: str) -> None:
+        row = self._run("DELETE FROM {shards} WHERE name = %s RETURNING number", [shard]).fetchone()
+        for which in ("segments", "documents") if row else ():
+            first = row[0] << SHARD_BITS
+            self._run(
+                "DELETE FROM {table} WHERE key >= %s AND key < %s",
+                [first, first + (1 << SHARD_BITS)],
+                self._table(which),
+            )
 
     def _copy(self, number: int, batch: Batch) -> None:
         keys = keys_of(number, batch.documents)
