@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from unabridged.contracts import Encoder
 from unabridged.errors import UsageError
-from unabridged.retrievers.encoding import Encoding, Here
+from unabridged.retrievers.encoding import Encoding
 from unabridged.retrievers.engines.spec import EncoderSpec, spec_of
+from unabridged.retrievers.overlap import Overlapped
 from unabridged.retrievers.settings import BuildSettings
-from unabridged.retrievers.units import encode_with
+from unabridged.retrievers.units import prepare_with
 
 if TYPE_CHECKING:
     from unabridged.retrievers.engines.pool import Pool
@@ -30,7 +31,7 @@ class Engine:
 
     kind: str = "local"
     workers: int | None = None
-    """None: one for each GPU, else two in a pool, and one for each machine of a cluster."""
+    """None: one for each GPU, else two in a pool, and one for each core that Ray has."""
     address: str | None = None
     """Of Ray: ``local`` starts it on this machine alone, for this build; ``auto`` is what runs here already."""
     threads: int | None = None
@@ -90,7 +91,7 @@ class Prepared:
     def open(self, settings: BuildSettings, folder: Path, identity: str) -> Encoding:
         """Who encodes for a build under ``settings``; finished units go into ``folder``.  Nothing is started yet."""
         if self.spec is None:
-            return Here(encode_with(self.encoder, settings.level, settings.overflow))
+            return Overlapped(prepare_with(self.encoder, settings.level, settings.overflow))
         from unabridged.retrievers.engines.ahead import Ahead
         from unabridged.retrievers.engines.crew import Crew
         from unabridged.retrievers.engines.work import Job

@@ -12,11 +12,9 @@ before it passes anything on.
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,13 @@ from unabridged.errors import MissingExtra, MissingFile, RuntimeFailure, Unabrid
 from unabridged.retrievers.engines.choice import Engine, threads_of
 from unabridged.retrievers.engines.cluster_desk import Desk, Tasks
 from unabridged.retrievers.engines.cluster_worker import Actor
+from unabridged.retrievers.engines.connection import LOCAL, RAY, connect, disconnect, quiet
 from unabridged.retrievers.engines.crew import ATTEMPTS, Answer, Task
 from unabridged.retrievers.engines.nodes import Node, look_at
 from unabridged.retrievers.engines.unit_files import write_unit
 from unabridged.retrievers.engines.work import Job, Problem
 
-LOCAL = "local"
-LOOPBACK = "127.0.0.1"
 END_SECONDS = 20.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Read by Ray when it starts."""
 NEEDED = {"hashing": ("numpy", "xxhash"), None: ("numpy", "torch", "tokenizers")}
 """Packages without which a worker cannot encode, by kind of encoder."""
 NEEDED_BY_BACKEND = {"onnx": ("onnxruntime", "onnx"), "openvino": ("openvino",), "torch": ("transformers",)}
@@ -99,8 +94,7 @@ class Cluster:
         if self._listener is not None:
             self._listener.join(END_SECONDS)
         if started.owned:
-            with _quiet():
-                ray.shutdown()
+            disconnect()
 
     def _start(self) -> Started:
         if self._started is None:
@@ -110,7 +104,7 @@ class Cluster:
     def _listen(self, started: Started) -> None:
         """Passes answers on until the dataset ends."""
         try:
-            with _quiet():
+            with quiet():
                 for batch in started.answers():
                     for row in batch.to_pylist():
                         self._hear(started, row)
@@ -145,7 +139,7 @@ class Started:
             ray.get_runtime_context().get_node_id(), soft=True
         )
         options = {"num_cpus": 0, "max_concurrency": 1000, "scheduling_strategy": here}
-        self.desk: Any = ray.remote(**options)(Desk).remote(ATTEMPTS * workers)
+        self.desk: Any = RAY.remote(**options)(Desk).remote(ATTEMPTS * workers)
 
     def answers(self) -> Iterator[Any]:
         """Tables of answers, as they come; returns when the desk is closed and all is answered."""
@@ -184,34 +178,8 @@ def start(job: Job, engine: Engine) -> Started:
         return _prepared(job, engine, ours=owned and address == LOCAL, owned=owned)
     except BaseException:
         if owned:
-            ray.shutdown()
+            disconnect()
         raise
-
-
-def connect(address: str, workers: int) -> None:
-    """Starts Ray on this machine for this process alone (``local``), or joins the one at ``address``.
-
-    What is started listens on the loopback address, shows no dashboard and reports to nobody.
-    """
-    own: dict[str, Any] = {
-        "num_cpus": max(workers, os.cpu_count() or 1),
-        "include_dashboard": False,
-        "_node_ip_address": LOOPBACK,
-    }
-    with _quiet():
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-                **(own if address == LOCAL else {}),
-            )
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            raise RuntimeFailure(
-                f"There is no Ray at address {address!r}: {str(error).strip().splitlines()[0]} Start one with "
-                "'ray start --head', name its address, or use --address local for this machine alone."
-            ) from error
 
 
 def _prepared(job: Job, engine: Engine, *, ours: bool, owned: bool) -> Started:
@@ -219,7 +187,7 @@ def _prepared(job: Job, engine: Engine, *, ours: bool, owned: bool) -> Started:
     spec = job.encoder
     if spec.on_gpu:
         spec = replace(spec, devices=("cuda",))  # the one that Ray shows the worker
-    total = ray.cluster_resources()
+    total = RAY.cluster_resources()
     cores, gpus = int(total.get("CPU", 0)), int(total.get("GPU", 0))
     threads = engine.threads or threads_of(spec, max(1, cores // engine.workers) if engine.workers and ours else 1)
     workers = engine.workers or max(1, gpus if spec.on_gpu else cores // (threads or 1))
@@ -259,24 +227,3 @@ def _check(node: Node, folder: Path, *, required: bool) -> None:
             f"The machine {node.host} of the cluster does not see {folder}. Mount the folder of the index there under "
             "the same path, or leave out --shared: units then come back over the network."
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Ray's report to its makers and its talk on the terminal; what was set before is set again."""
-    names: Sequence[str] = ("ray", "ray.data")
-    levels = {name: logging.getLogger(name).level for name in names}
-    before = {name: os.environ.get(name) for name in QUIET}
-    os.environ.update(QUIET)
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -85,7 +85,7 @@ class Tasks(Datasource):  # type: ignore[misc, unused-ignore]  # Any where Ray i
     """The rows of a desk, as they come."""
 
     def __init__(self, desk: Any) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
         self._desk = desk
 
     def get_name(self) -> str:

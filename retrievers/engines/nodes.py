@@ -13,6 +13,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from unabridged.errors import RuntimeFailure
+from unabridged.retrievers.engines.connection import RAY
 
 PACKAGE = "unabridged"
 ANSWER_SECONDS = 120.0
@@ -42,13 +43,13 @@ def look_at(folder: Path, packages: Sequence[str], *, gpu: bool) -> list[Node]:
     mark = folder / f"seen-{secrets.token_hex(8)}"
     mark.touch()
     try:
-        asked = {}
-        for node in ray.nodes():
+        asked = []
+        for node in RAY.nodes():
             if node["Alive"] and node["Resources"].get("GPU" if gpu else "CPU", 0) >= 1:
                 place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ask = ray.remote(num_cpus=0, scheduling_strategy=place, max_retries=1)(question())
-                asked[node["NodeManagerHostname"]] = ask.remote(PACKAGE, list(packages), str(mark))
-        return [_answer(host, answer) for host, answer in asked.items()]
+                ask = RAY.remote(num_cpus=0, scheduling_strategy=place, max_retries=1)(question())
+                asked.append((node["NodeManagerHostname"], ask.remote(PACKAGE, list(packages), str(mark))))
+        return [_answer(host, answer) for host, answer in asked]
     finally:
         mark.unlink(missing_ok=True)
 

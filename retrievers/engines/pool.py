@@ -132,8 +132,9 @@ class _Member(threading.Thread):
             if self._pool._closing.is_set():
                 return Problem(_ENDED, "the pool closes")
             command = [sys.executable, *COMMAND]
-            group = {"process_group": 0} if os.name == "posix" else {}  # an interrupt is for this process alone
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **group)
+            group = 0 if os.name == "posix" else None  # an interrupt is for this process alone
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, process_group=group)
         said = self._speak(self._job.as_json())
         if said is None:
             return Problem(_ENDED, f"A worker ended before it had its model ({self._end()}): is there memory for it?")

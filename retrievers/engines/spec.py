@@ -38,6 +38,7 @@ class EncoderSpec:
     devices: tuple[str, ...] = ()
     """Where it was to run; worker i of several takes device i, and starts again at the first."""
     batch_tokens: int | None = None
+    trust_remote_code: bool = False
     factory: str | None = None
     """``module:function``, which makes the encoder without arguments."""
     path: tuple[str, ...] = field(default=(), compare=False)
@@ -88,6 +89,7 @@ class EncoderSpec:
         if self.kind != "hashing":
             where["batch_tokens"] = self.batch_tokens
             where["device"] = self.devices[0] if self.devices else None
+            where["trust_remote_code"] = self.trust_remote_code
             if settings.pop("backend", None) is not None and self.backend is not None:
                 where["backend"] = self.backend
         return encoder_from_settings(self.kind, self.source, settings, **where)
@@ -102,16 +104,17 @@ def spec_of(encoder: Encoder, factory: str | None = None) -> EncoderSpec:
     passport = encoder.passport
     kind = str(passport.facts.get("kind", type(encoder).__name__))
     named: Any = passport.facts.get("settings")
-    backend, devices, batch_tokens = placed(encoder)
+    found = placed(encoder)
     spec = EncoderSpec(
         kind,
         _anywhere(passport.source),
         named if isinstance(named, Mapping) else {},
         passport.fingerprint,
         passport.facts,
-        backend,
-        devices,
-        batch_tokens,
+        found.backend,
+        found.devices,
+        found.batch_tokens,
+        found.trust_remote_code,
         factory,
         tuple(sys.path) if factory is not None else (),
     )
@@ -169,22 +172,32 @@ def call(factory: str, path: tuple[str, ...] = ()) -> Encoder:
     return encoder
 
 
-def placed(encoder: Any) -> tuple[str | None, tuple[str, ...], int | None]:
-    """Backend, devices and tokens per batch with which ``encoder`` runs; nothing where it says nothing.
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """With what an encoder runs; None and nothing where it does not say."""
+
+    backend: str | None = None
+    devices: tuple[str, ...] = ()
+    batch_tokens: int | None = None
+    trust_remote_code: bool = False
+
+
+def placed(encoder: Any) -> Placed:
+    """Backend, devices and tokens per batch of ``encoder``.
 
     A backend that was left to choose is asked what it chose, so that a worker does not choose otherwise; not where a
     GPU was named, which this machine need not have.
     """
     base = getattr(encoder, "base", encoder)
-    settings = getattr(base, "settings", None)
-    tokens: int | None = getattr(settings, "batch_tokens", None)
+    tokens: int | None = getattr(getattr(base, "settings", None), "batch_tokens", None)
     names = {kind: name for name, (_, kind) in BACKENDS.items()}
     backends = list(getattr(getattr(base, "_runner", None), "backends", ()))
     parts = backends or list(getattr(base, "_models", ()))
-    asked = tuple(str(part.__dict__["_device"]) for part in parts if part.__dict__.get("_device") is not None)
-    if not parts or any(device != "cpu" for device in asked):
-        return names.get(type(backends[0]).__name__) if backends else None, asked, tokens
-    if not backends:
-        return None, (parts[0].device,), tokens
-    chosen = getattr(backends[0], "chosen", backends[0])
-    return names.get(type(chosen).__name__), (chosen.device,), tokens
+    if not parts:
+        return Placed(batch_tokens=tokens)
+    trust = any(vars(part).get("_trust", vars(part).get("_trust_remote_code", False)) for part in parts)
+    named = tuple(str(vars(part)["_device"]) for part in parts if vars(part).get("_device") is not None)
+    if any(device != "cpu" for device in named):
+        return Placed(names.get(type(parts[0]).__name__), named, tokens, trust)
+    chosen = getattr(parts[0], "chosen", parts[0])
+    return Placed(names.get(type(chosen).__name__), (chosen.device,), tokens, trust)

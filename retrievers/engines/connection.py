@@ -1,0 +1,120 @@
+"""Ray, started for one build or joined where it runs: on the loopback address, without a report to anyone, quietly.
+
+What Ray 2.60 does otherwise: servers on all addresses of the machine, a report of use to its makers, notes about dead
+workers on stdout, where a command's JSON goes.  Its log files stay below its own folder for temporary files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from unabridged.errors import RuntimeFailure
+
+LOCAL = "local"
+LOOPBACK = "127.0.0.1"
+SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+"""Read by Ray and its processes when they start."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What lets Ray keep the loopback address, on any system: it takes the machine's own for it where machines may join."""
+
+RAY: Any = ray
+"""The package without its own type hints, which leave out options and whole functions."""
+
+logger = logging.getLogger(__name__)
+
+
+def connect(address: str, workers: int) -> None:
+    """Starts Ray on this machine for this process alone (``local``), or joins the one at ``address``.
+
+    Raises:
+        RuntimeFailure: there is none, or it cannot be started.
+    """
+    own: dict[str, Any] = {
+        "num_cpus": max(workers, os.cpu_count() or 1),
+        "include_dashboard": False,
+        "_node_ip_address": LOOPBACK,
+    }
+    alone = address == LOCAL
+    with quiet(), _alone() if alone else contextlib.nullcontext():
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                configure_logging=False,
+                **(own if alone else {}),
+            )
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise RuntimeFailure(
+                f"There is no Ray at address {address!r}: {type(error).__name__}: {first}. Start one with 'ray start "
+                "--head', name its address, or use --address local for this machine alone."
+            ) from error
+
+
+def disconnect() -> None:
+    """Ends what :func:`connect` began; processes that it started end with it."""
+    with quiet():
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Ray's report to its makers and its talk on the terminal; what was set before is set again."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
+    levels = [log.level for log in loggers]
+    notes = importlib.import_module("ray._private.worker")
+    shown = getattr(notes, "print_to_stdstream", None)
+    with _set(SILENT):
+        for log in loggers:
+            log.setLevel(logging.CRITICAL)
+        if shown is not None:
+            notes.print_to_stdstream = _note  # type: ignore[attr-defined, unused-ignore]
+        try:
+            yield
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)
+            if shown is not None:
+                notes.print_to_stdstream = shown  # type: ignore[attr-defined, unused-ignore]
+
+
+def _note(data: Any, *_: Any, **__: Any) -> None:
+    """One of Ray's notes, into this package's log in the place of stdout."""
+    logger.info("ray: %s", " ".join(map(str, data.get("lines", []))) if isinstance(data, dict) else data)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Ray for one machine: the switch is read from the environment when Ray is imported, which may have been before."""
+    constants = importlib.import_module("ray._private.ray_constants")
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    with _set(ALONE):
+        if before is not None:
+            constants.ENABLE_RAY_CLUSTER = False  # type: ignore[attr-defined, unused-ignore]
+        try:
+            yield
+        finally:
+            if before is not None:
+                constants.ENABLE_RAY_CLUSTER = before  # type: ignore[attr-defined, unused-ignore]
+
+
+@contextlib.contextmanager
+def _set(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
