@@ -27,6 +27,7 @@ SAID = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "cudaMalloc error out of memory",
     "MPS backend out of memory",
+    "Cannot allocate memory (12)",
 )
 """A lack of memory in the words of torch's and FAISS's RuntimeErrors, which have no type of their own for it."""
 ONNX_SAID = ("bad_alloc", "bad allocation", "Failed to allocate memory", "BFCArena")

@@ -43,6 +43,15 @@ class Pooled:
         return mean_windows(self.raw, self.reading.offsets, self.weights)
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of U texts before the first forward pass."""
+
+    distinct: Distinct
+    tokens: list[Tokens]
+    reading: Reading
+
+
 @dataclass(frozen=True)
 class Passes:
     """One way of reading: queries and documents may differ in ``late``."""
@@ -62,7 +71,16 @@ class Passes:
 
     def run(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Pooled:
         """The vectors of the distinct texts; a text without tokens has one of special tokens and prompt."""
+        return self.compute(self.prepare(distinct, prompt, policy))
+
+    def prepare(self, distinct: Distinct, prompt: str, policy: OverflowPolicy) -> Prepared:
+        """Tokens and windows of the distinct texts: all that needs no device."""
         tokens, reading = self._tokens(distinct, prompt, policy)
+        return Prepared(distinct, [own.bare() for own in tokens], reading)
+
+    def compute(self, prepared: Prepared) -> Pooled:
+        """Forward passes and pooling."""
+        tokens, reading, distinct = prepared.tokens, prepared.reading, prepared.distinct
         if not len(reading.ranges):
             return Pooled(reading, np.zeros((0, self.folder.dim), dtype=np.float32), reading.tokens)
         if self.late is not None:

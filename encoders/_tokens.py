@@ -43,6 +43,10 @@ class Tokens:
         content = np.maximum(offsets[len(self.prompt) :] - self.shift, 0)
         return content if self.kept is None else content[self.kept]
 
+    def bare(self) -> Tokens:
+        """The ids alone, without the tokenizer's own record, which takes about a hundred bytes per token."""
+        return replace(self, encoding=None)
+
     def only(self, kept: Rows) -> Tokens:
         """The content tokens ``kept`` ``(n,)``, rising."""
         return replace(self, ids=self.ids[kept], kept=kept)

@@ -16,7 +16,7 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -109,17 +109,31 @@ class TransformerEncoder:
         :class:`unabridged.errors.Overflow` under ``error``, before any forward pass;
         :class:`unabridged.errors.OutOfMemory` if one window does not fit into memory.
         """
+        return self.prepare_documents(texts, level=level, overflow=overflow)()
+
+    def prepare_documents(
+        self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
+    ) -> Callable[[], Encoded]:
+        """The first half of :meth:`encode_documents`, which needs no device; calling what it returns is the second.
+
+        The halves of two calls may run at the same time.
+        """
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
-        found = self._documents.run(distinct, self._prompts.document, overflow)
+        prepared = self._documents.prepare(distinct, self._prompts.document, overflow)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
-        return encoded(
-            found.reading,
-            distinct,
-            segments=self._finish(found.raw) if segments else None,
-            documents=self._finish(found.documents) if level.has_documents else None,
-        )
+
+        def compute() -> Encoded:
+            found = self._documents.compute(prepared)
+            return encoded(
+                found.reading,
+                distinct,
+                segments=self._finish(found.raw) if segments else None,
+                documents=self._finish(found.documents) if level.has_documents else None,
+            )
+
+        return compute
 
     def encode(
         self,

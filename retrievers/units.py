@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,19 +24,52 @@ BROKEN_ENCODER = 8
 """When this many texts of a unit fail one by one, and none succeeds, the encoder is at fault and not the texts."""
 
 Encode = Callable[[Sequence[str]], Encoded]
+Prepare = Callable[[Sequence[str]], Callable[[], Encoded]]
+
+
+def prepare_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Prepare:
+    """As :func:`encode_with`, in two halves where the encoder has them: only the second needs its device."""
+    prepare = _first_half(encoder)
+
+    def half(sources: Sequence[str]) -> Callable[[], Encoded]:
+        if prepare is None:
+            compute = partial(encoder.encode_documents, sources, level=level, overflow=overflow)
+        else:
+            compute = prepare(sources, level=level, overflow=overflow)
+
+        def other_half() -> Encoded:
+            encoded: Encoded = compute()
+            for vectors in (encoded.segments, encoded.documents):
+                if vectors is not None and not bool(np.isfinite(vectors).all()):
+                    raise ShapeError("the encoder returned a vector with NaN or infinite values")
+            return encoded
+
+        return other_half
+
+    return half
+
+
+def _first_half(encoder: Encoder) -> Callable[..., Callable[[], Encoded]] | None:
+    """The encoder's ``prepare_documents``, if it is a half of the ``encode_documents`` that the encoder has.
+
+    Whoever changes the whole in a class of its own, or on the object, means the whole.
+    """
+
+    def owner(name: str) -> object:
+        return next((kind for kind in type(encoder).__mro__ if name in vars(kind)), None)
+
+    half = getattr(encoder, "prepare_documents", None)
+    changed = "encode_documents" in getattr(encoder, "__dict__", {})
+    if half is None or changed or owner("prepare_documents") is not owner("encode_documents"):
+        return None
+    found: Callable[..., Callable[[], Encoded]] = half
+    return found
 
 
 def encode_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Encode:
     """One encoder pass under fixed settings, refusing vectors that are not finite."""
-
-    def encode(sources: Sequence[str]) -> Encoded:
-        encoded = encoder.encode_documents(sources, level=level, overflow=overflow)
-        for vectors in (encoded.segments, encoded.documents):
-            if vectors is not None and not bool(np.isfinite(vectors).all()):
-                raise ShapeError("the encoder returned a vector with NaN or infinite values")
-        return encoded
-
-    return encode
+    prepare = prepare_with(encoder, level, overflow)
+    return lambda sources: prepare(sources)()
 
 
 def encode_unit(

@@ -18,7 +18,7 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from unabridged.encoders.mamba.tokens import count, tokenise
 from unabridged.encoders.pooling import finish, mean_windows
 from unabridged.encoders.reading import Distinct, Reading, Tokenised, encoded, read
 from unabridged.errors import UsageError, ValidationError
+from unabridged.halving import MemoryUse
 
 if TYPE_CHECKING:
     from unabridged.encoders.mamba.export import MambaExport
@@ -109,6 +110,10 @@ class MambaEncoder:
         closed = len(after) > 0 and int(after[-1]) == eos
         return before, after if closed else np.concatenate((after, np.array([eos], dtype=np.int32)))
 
+    def memory_report(self) -> tuple[MemoryUse, ...]:
+        """What memory did to the blocks so far, for each device that was used."""
+        return tuple(use for model in self._models if (use := model.memory) is not None)
+
     def count_tokens(self, texts: Sequence[str]) -> Rows:
         """Content tokens of each text as a document ``(B,)`` int64: closing token and prompt excluded."""
         return count(self.tokenizer, texts, self._prompts.document)
@@ -130,19 +135,32 @@ class MambaEncoder:
             ShapeError: a text whose states are not finite, by its number.
             OutOfMemory: not even a small block fits.
         """
+        return self.prepare_documents(texts, level=level, overflow=overflow)()
+
+    def prepare_documents(
+        self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
+    ) -> Callable[[], Encoded]:
+        """The first half of :meth:`encode_documents`, which needs no device; calling what it returns is the second.
+
+        The halves of two calls may run at the same time.
+        """
         level, overflow = Level(level), OverflowPolicy(overflow)  # words are taken too, and never for another policy
         if overflow is OverflowPolicy.AGGREGATE and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
         distinct = Distinct.of(texts)
         segments = level.has_segments and overflow is not OverflowPolicy.AGGREGATE
         work = self._read(distinct, self._prompts.document, overflow, code=self._chosen.code)
-        raw = self._run(work, segments=segments)
-        return encoded(
-            work.reading,
-            distinct,
-            segments=self._finish(raw) if segments else None,
-            documents=self._finish(self._documents(raw, work)) if level.has_documents else None,
-        )
+
+        def compute() -> Encoded:
+            raw = self._run(work, segments=segments)
+            return encoded(
+                work.reading,
+                distinct,
+                segments=self._finish(raw) if segments else None,
+                documents=self._finish(self._documents(raw, work)) if level.has_documents else None,
+            )
+
+        return compute
 
     def encode(
         self,

@@ -12,6 +12,7 @@ from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders._tokens import Ids
 from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS
 from unabridged.errors import UsageError
+from unabridged.halving import MemoryUse
 
 if TYPE_CHECKING:
     from unabridged.encoders.mamba.config import MambaConfig
@@ -68,6 +69,11 @@ class Placed:
             }
         return MambaModel(self.config, own)
 
+    @property
+    def memory(self) -> MemoryUse | None:
+        """What memory did to the blocks; None before the first."""
+        return None if self._streaming is None else self._streaming.use
+
     def streaming(self, closing: Ids, pooling: str) -> Streaming:
         """The way of streams through the model; the same one each time, with what it learned of memory."""
         if self._streaming is None:
@@ -86,7 +92,7 @@ def device_errors(device: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, AssertionError) as error:
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise UsageError(
             f"The device {device!r} cannot be used ({str(error).splitlines()[0]}). Name one that torch has here, such "

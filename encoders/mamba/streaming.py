@@ -25,6 +25,8 @@ from unabridged.encoders._tokens import Ids
 from unabridged.encoders.mamba.scratch import Scratch
 from unabridged.encoders.mamba.streams import Piece, Reader, Schedule, Stream
 from unabridged.errors import OutOfMemory, ShapeError
+from unabridged.halving import MemoryUse, ran_out
+from unabridged.room import release
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +52,12 @@ class Streaming:
     block: int
     """Tokens of a block, at most."""
     scratch: Scratch = field(default_factory=lambda: Scratch(reused=True))
+    _planned: int = field(init=False)
+    _halved: int = field(init=False, default=0)
+    _alone: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self._planned = self.block
 
     def run(self, streams: Sequence[Stream], out: NDArray[np.float64], *, segments: bool) -> None:
         """Fills the rows of ``streams`` in ``out`` ``(N, H)``.
@@ -62,8 +70,6 @@ class Streaming:
         """
         import torch
 
-        from unabridged.encoders._torch import is_out_of_memory
-
         at_groups = self.pooling == "last"
         schedule = Schedule.of(streams, self.block, self._most(), at_groups=at_groups)
         states: dict[int, State] = {}
@@ -71,10 +77,12 @@ class Streaming:
             try:
                 with torch.inference_mode():
                     after = self._round(pieces, states, out, forks=segments and at_groups)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
+            except Exception as error:
+                if not ran_out(error):
                     raise
+                self._halved += 1
                 if self.block <= SMALLEST_BLOCK:
+                    self._alone += 1
                     raise OutOfMemory(
                         f"{pieces[0].reader.stream.name(0)} does not fit into the memory of {self.device}, even in "
                         f"blocks of {self.block} tokens. Use a lower precision or another device."
@@ -82,11 +90,19 @@ class Streaming:
                 self.block = max(SMALLEST_BLOCK, self.block // 2)
                 self.scratch = Scratch(reused=True)  # its room is for the block that did not fit
                 schedule.block, schedule.most = self.block, max(1, schedule.most // 2)
+            else:
+                for piece in pieces:
+                    states.pop(id(piece.reader), None)
+                schedule.advance(pieces)
+                states.update(after)
                 continue
-            for piece in pieces:
-                states.pop(id(piece.reader), None)
-            schedule.advance(pieces)
-            states.update(after)
+            # Outside of the handler, in which the traceback still holds the block's memory.
+            release(self.device)
+
+    @property
+    def use(self) -> MemoryUse:
+        """What memory did to the blocks; a block that was made smaller stays so."""
+        return MemoryUse(self.device, self._planned, self.block, self.block, self._halved, 0, self._alone)
 
     def _most(self) -> int:
         bytes_ = CPU_STATE_BYTES if self.device == "cpu" else GPU_STATE_BYTES

@@ -16,9 +16,9 @@ Letters::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -100,12 +100,26 @@ class SeaEncoder:
         A text of one block has that block's vector to the bit, so one without tokens has what the base has for nothing.
         Under ``aggregate`` there are document vectors only.  Raises what the base raises.
         """
+        return self.prepare_documents(texts, level=level, overflow=overflow)()
+
+    def prepare_documents(
+        self, texts: Sequence[str], *, level: Level = Level.BOTH, overflow: OverflowPolicy = OverflowPolicy.SPLIT
+    ) -> Callable[[], Encoded]:
+        """The base's first half of :meth:`encode_documents`; calling what it returns is the second."""
         whole = overflow is OverflowPolicy.AGGREGATE
         if whole and level is Level.SEGMENT:
             raise UsageError("overflow='aggregate' gives document vectors only; use level='doc', or overflow='split'.")
-        read = self.base.encode_documents(
-            texts, level=Level.SEGMENT, overflow=OverflowPolicy.SPLIT if whole else overflow
+        policy = OverflowPolicy.SPLIT if whole else overflow
+        prepare = getattr(self.base, "prepare_documents", None)
+        read = (
+            prepare(texts, level=Level.SEGMENT, overflow=policy)
+            if callable(prepare)
+            else partial(self.base.encode_documents, texts, level=Level.SEGMENT, overflow=policy)
         )
+        return lambda: self._aggregated(read(), level, whole=whole)
+
+    def _aggregated(self, read: Encoded, level: Level, *, whole: bool) -> Encoded:
+        """What the base read, with document vectors of its blocks."""
         if read.segments is None:
             raise ValidationError(f"The encoder {self.base.passport.source!r} gave no segments when asked for them.")
         blocks = self._unit(read.segments)

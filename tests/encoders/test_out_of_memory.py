@@ -260,9 +260,10 @@ def test_a_process_with_little_address_space_really_runs_out_and_ends_with_the_s
         folder = {str(minilm.folder.path)!r}
         small = load_encoder(folder, device="cpu", backend="torch", batch_tokens=2048)
         wanted = small.encode_documents(texts).segments
+        large = load_encoder(folder, device="cpu", backend="torch", batch_tokens=1_000_000)
+        large.encode(["weights are read before memory is short"])
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + (160 << 20), used + (160 << 20)))
-        large = load_encoder(folder, device="cpu", backend="torch", batch_tokens=1_000_000)
         found = large.encode_documents(texts).segments
         (use,) = large.memory_report()
         assert use.halved > 0, use
