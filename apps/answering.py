@@ -5,51 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from unabridged.apps.answer_checks import check_calls, check_found, check_order
+from unabridged.apps.answer_hits import Ordering, hits_for
 from unabridged.apps.rankers import OpenRanker
-from unabridged.apps.rerank_hits import rerank as reranked
 from unabridged.apps.rerank_options import FEW
-from unabridged.apps.selector_names import load_selector
-from unabridged.contracts import Level
 from unabridged.errors import UsageError
 from unabridged.rankers.context.contracts import ContextPack
-from unabridged.rankers.contracts import Spent
 from unabridged.rankers.generate.answerer import MAX_TOKENS, Answerer, AnswerSettings, Listener, Strategy
 from unabridged.rankers.generate.checks import check_question, check_word
 from unabridged.rankers.generate.contracts import Answer
 from unabridged.rankers.generate.prompts import TEMPLATES, AnswerTemplate
 from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.lm.load import load_model
-from unabridged.rankers.select.contracts import Passage, Scored, Selector
+from unabridged.rankers.select.contracts import Selector
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 
 CANDIDATES = 100
 """Segments that an answer may be made of; the best that fit are shown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Order:
-    """What finds the hits, and what orders them again."""
-
-    k: int
-    mode: Mode
-    rerank: str | OpenRanker | None
-    depth: int
-    select: str | Selector | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    hits: Any
-    sources: Any
-    spent: Spent
-    timings: Mapping[str, float]
 
 
 def answer(  # noqa: PLR0913 - the front door: each option is documented below
@@ -134,11 +112,12 @@ def answer(  # noqa: PLR0913 - the front door: each option is documented below
     with _opened(found) as opened, language_model(model, network=network) as language:
         writer = Answerer(language, settings)
         loaded = _since(clock)
-        order = _Order(k=k, mode=Mode(mode), rerank=rerank, depth=rerank_depth, select=select)
-        given = _found(question, opened, sources, order, cancel)
+        order = Ordering(k=k, mode=Mode(mode), rerank=rerank, depth=rerank_depth, select=select)
+        given = hits_for(question, opened, sources, order, cancel)
         result = writer.answer(question, given.hits, sources=given.sources, listener=listener, cancel=cancel)
     timings = {"load_ms": loaded, **given.timings, **result.timings, "total_ms": _since(clock)}
-    return replace(result, timings=timings, spent=given.spent + result.spent)
+    notes = (*given.notes, *result.notes)
+    return replace(result, timings=timings, spent=given.spent + result.spent, notes=notes)
 
 
 @contextmanager
@@ -187,52 +166,6 @@ def template_named(template: str | AnswerTemplate | None) -> AnswerTemplate | No
         return template
     check_word("template", template, TEMPLATES)
     return TEMPLATES[template]
-
-
-def _found(question: str, opened: Any, sources: Any, order: _Order, cancel: Event | None) -> _Found:
-    """The hits in the order that was asked for."""
-    timings: dict[str, float] = {}
-    spent = Spent()
-    hits: Any = opened
-    if isinstance(opened, ContextPack):
-        return _Found(opened, None, spent, timings)
-    if isinstance(opened, Index):
-        clock = time.perf_counter()
-        segments = order.mode is Mode.BM25 or opened.state.settings.level.has_segments
-        hits = opened.search_one(question, k=order.k, mode=order.mode, level=Level.SEGMENT if segments else Level.DOC)
-        timings["search_ms"] = _since(clock)
-        sources = opened if sources is None else sources
-    sources = getattr(hits, "sources", None) if sources is None else sources
-    clock = time.perf_counter()
-    if order.rerank is not None:
-        ranked = reranked(question, list(hits), model=order.rerank, depth=order.depth, mode=order.mode)
-        hits, spent = ranked, ranked.ranking.spent
-        timings["rerank_ms"] = _since(clock)
-    elif order.select is not None:
-        selector = load_selector(order.select) if isinstance(order.select, str) else order.select
-        passages = [_passage(hit) for hit in hits]
-        scored = selector.score(question, passages, cancel=cancel) if passages else Scored(())
-        # Those without a score come last in a pack, which sorts.
-        hits, spent = list(zip(passages, scored.scores, strict=True)), scored.spent
-        timings["select_ms"] = _since(clock)
-    return _Found(hits, sources, spent, timings)
-
-
-def _passage(hit: Any) -> Passage:
-    """A hit as a selector takes it; :class:`UsageError` for one that does not bring its text."""
-    if isinstance(hit, Passage):
-        return hit
-    try:
-        if isinstance(hit, Mapping):
-            start = hit.get("start", 0)
-            return Passage(hit["doc_id"], start, hit.get("end", start + len(hit["text"])), hit["text"])
-        span = getattr(hit, "span", hit)
-        return Passage(hit.doc_id, span.start, span.end, span.text)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"select reads the text of each hit, and a {type(hit).__name__} has not all of doc_id, start, end and "
-            "text. Give hits of a search, passages or such mappings, or leave select out."
-        ) from error
 
 
 def _since(moment: float) -> float:

@@ -42,7 +42,8 @@ def check_temperature(value: Any) -> None:
 def check_word(name: str, value: Any, known: Iterable[str]) -> None:
     """:class:`UsageError` for what is none of the ``known`` words."""
     if not isinstance(value, str) or value not in known:
-        raise UsageError(f"{name}={shown(value)} is not one of {', '.join(known)}.")
+        found = repr(value) if isinstance(value, str) else shown(value)
+        raise UsageError(f"{name}={found} is not one of {', '.join(known)}.")
 
 
 def check_packing(packing: Any) -> None:

@@ -96,7 +96,11 @@ class Answer:
 
     @property
     def cited(self) -> str:
-        """The text with the numbers of the sources; those that the model did not write have a ``~``: ``[~2]``."""
+        """The text with the numbers of the sources; those that the model did not write have a ``~``: ``[~2]``.
+
+        A mark shows the source that the words of a sentence stand in, or that the model named.  It does not prove that
+        the sentence is true: a passage that says the opposite has nearly the same words.
+        """
         parts, at = [], 0
         own = {one.sentence: [] for one in self.citations}  # type: dict[Characters, list[int]]
         for one in self.citations:

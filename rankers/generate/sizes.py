@@ -8,7 +8,7 @@ from unabridged.rankers.lm.wrapped import unwrapped
 SMALL = 1_000_000_000
 """Parameters below which a model is asked for one sentence and for no numbers, over a short context."""
 SMALL_BUDGET = 1_000
-"""Tokens of passages for such a model.  A choice: ``benchmarks/bench_answers.py`` compares budgets."""
+"""Tokens of passages for such a model.  A choice: ``benchmarks/bench_answers.py --budget`` measures others."""
 BUDGET = 8_000
 
 

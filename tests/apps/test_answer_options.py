@@ -45,10 +45,10 @@ def ask(question: Any = QUESTION, found: Any = HITS, **options: Any) -> Any:
         ({"k": None}, "k=None (NoneType)"),
         ({"rerank_depth": 0}, "rerank_depth=0 (int)"),
         ({"rerank_depth": "3"}, "rerank_depth='3' (str)"),
-        ({"mode": "odd"}, "mode='odd' (str) is not one of dense, bm25, hybrid"),
+        ({"mode": "odd"}, "mode='odd' is not one of dense, bm25, hybrid"),
         ({"mode": ["bm25"]}, "mode=['bm25'] (list) is not one of"),
         ({"template": ["short"]}, "template=['short'] (list) is not one of citing, short"),
-        ({"template": "odd"}, "template='odd' (str) is not one of citing, short"),
+        ({"template": "odd"}, "template='odd' is not one of citing, short"),
         ({"strategy": ["sure"]}, "strategy=['sure'] (list) is not one of plain, sure"),
         ({"attribute": {}}, "attribute={} (dict) is not one of words, choice, none"),
         ({"temperature": "1"}, "temperature='1' (str)"),
@@ -151,3 +151,27 @@ def test_a_server_that_refuses_a_pack_as_too_long_is_not_given_a_part_of_it() ->
     with pytest.raises(ContextOverflow):
         ask(found=pack(), model=model)
     assert len(model.prompts) == 1
+
+
+class Half:
+    """A selector that gives some passages no score."""
+
+    label = "half"
+
+    def __init__(self, *reasons: str) -> None:
+        self.reasons = reasons
+
+    def cost(self, question: str, passages: Any) -> Any:
+        raise NotImplementedError
+
+    def score(self, question: str, passages: Any, *, cancel: Any = None) -> Any:
+        from unabridged.rankers.select.contracts import Scored
+
+        return Scored(tuple(None if one else 1.0 for one in self.reasons), self.reasons)
+
+
+def test_passages_that_a_selector_could_not_score_are_told() -> None:
+    found = ask(select=Half("ServerUnavailable: it is down", ""))
+    assert found.notes == ("1 of 2 passages have no score by half, and come last: ServerUnavailable: it is down",)
+    assert ask(select=Half("behind the first stage's best", "empty")).notes == ()
+    assert ask(select="bm25").notes == ()

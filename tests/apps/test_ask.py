@@ -324,3 +324,11 @@ def test_a_context_is_piped_as_it_is_and_shown_on_a_terminal_harmlessly(
         monkeypatch.setattr(sys, "stdout", Terminal(terminal))
         hand_on("a\x1b[2J\tb")
         assert sys.stdout.getvalue() == wanted
+
+
+def test_a_ranker_that_gave_no_order_is_told(folder: Path) -> None:
+    with SERVER.serving(SERVER.answer("I have no idea")) as script:
+        options = {"rerank": f"openai:m@{script.url}", "rerank_depth": 3, "mode": "hybrid"}
+        found = ub.answer(QUESTION, folder, model=scripted("By Quetzalcoatl."), **options)
+    assert found.found
+    assert any("gave no order: the hits are in that of the search" in note for note in found.notes), found.notes
