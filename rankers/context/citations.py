@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unabridged.contracts import JSON
+from unabridged.rankers.context.code_spans import without_code
 from unabridged.rankers.context.contracts import SourceSpan
 from unabridged.rankers.contracts import Characters
 
@@ -97,18 +99,45 @@ def check(answer: str, sources: Sequence[SourceSpan]) -> CitationReport:
     """The citations ``[n]``, ``[n, m]`` and ``[n-m]`` of ``answer`` and its quotations, against ``sources``.
 
     A quotation is a text between double quotation marks (``"``, or the typographic ones).  It belongs to the citations
-    that follow it in its sentence before the next quotation, else to those that stand right before it there.
+    that follow it in its sentence before the next quotation, else to those that stand right before it there.  In code
+    between backticks nothing is cited and nothing quoted: ``x[1]`` is a place of a list.  Time grows with the answer,
+    and with its quotations times the sources.
     """
-    known = {source.number: source.text for source in sources}
-    citations = list(_citations(answer, len(sources)))
+    shown = without_code(answer)
+    texts = _Texts({source.number: source.text for source in sources})
+    citations = list(_citations(shown, len(sources)))
     numbers = list(dict.fromkeys(number for one in citations for number in one.numbers))
-    cited = tuple(number for number in numbers if number in known)
+    cited = tuple(number for number in numbers if number in texts.known)
     return CitationReport(
         cited=cited,
-        out_of_range=tuple(number for number in numbers if number not in known),
-        unused=tuple(number for number in known if number not in cited),
-        quotations=tuple(_judged(answer, span, beside, known) for span, beside in _quotations(answer, citations)),
+        out_of_range=tuple(number for number in numbers if number not in texts.known),
+        unused=tuple(number for number in texts.known if number not in cited),
+        quotations=tuple(_judged(answer, span, beside, texts) for span, beside in _quotations(shown, citations)),
     )
+
+
+class _Texts:
+    """The texts of a pack by their numbers, and which of them hold a quotation."""
+
+    def __init__(self, known: dict[int, str]) -> None:
+        self.known = known
+        self._plain: dict[int, str] | None = None
+        self._found: dict[tuple[str, str], tuple[int, ...]] = {}
+
+    def holding(self, quoted: str, verdict: str) -> tuple[int, ...]:
+        """The numbers of the texts that have the quotation as exactly as the verdict says."""
+        key = (quoted, verdict)
+        if key not in self._found:
+            self._found[key] = self._holding(quoted, verdict)
+        return self._found[key]
+
+    def _holding(self, quoted: str, verdict: str) -> tuple[int, ...]:
+        if verdict == TRUE:
+            return tuple(number for number, text in self.known.items() if quoted in text)
+        if self._plain is None:
+            self._plain = {number: _plain(text) for number, text in self.known.items()}
+        bare = _plain(quoted) if verdict == WHITE_SPACE else _plain(quoted).rstrip(_TRAILING)
+        return tuple(number for number, text in self._plain.items() if bare and bare in text)
 
 
 def _citations(answer: str, most: int) -> Iterator[_Citation]:
@@ -130,46 +159,51 @@ def _quotations(answer: str, citations: Sequence[_Citation]) -> Iterator[tuple[C
         name = match.lastgroup or ""
         if match[name].strip():
             found.append((match.span(name), match.span()))
+    starts = [one.start for one in citations]
     for place, (inner, outer) in enumerate(found):
         stop = found[place + 1][1][0] if place + 1 < len(found) else len(answer)
         begin = found[place - 1][1][1] if place else 0
-        yield inner, _beside(answer, citations, outer, begin, stop)
+        before = citations[bisect_left(starts, begin) : bisect_left(starts, outer[0])]
+        behind = citations[bisect_left(starts, outer[1]) : bisect_left(starts, stop)]
+        yield inner, _beside(answer, before, behind, outer, begin, stop)
 
 
-def _beside(answer: str, citations: Sequence[_Citation], outer: Characters, begin: int, stop: int) -> tuple[int, ...]:
-    """The numbers next to a quotation at ``outer``, looked for between the quotations before and behind it."""
+def _beside(
+    answer: str,
+    before: Sequence[_Citation],
+    behind: Sequence[_Citation],
+    outer: Characters,
+    begin: int,
+    stop: int,
+) -> tuple[int, ...]:
+    """The numbers next to a quotation at ``outer``, between the quotations before and behind it."""
     end = _SENTENCE_END.search(answer, outer[1], stop)
     # "... as was said." [1] - a citation right behind the full stop still belongs to the sentence.
     limit = stop if end is None else end.end()
-    after = [one for one in citations if outer[1] <= one.start < limit or _adjacent(answer, limit, one, stop)]
+    after = [one for place, one in enumerate(behind) if one.start < limit or _adjacent(answer, limit, behind, place)]
     if after:
         return tuple(dict.fromkeys(number for one in after for number in one.numbers))
     ends = [match.end() for match in _SENTENCE_END.finditer(answer, begin, outer[0])]
     first = ends[-1] if ends else begin
-    before = [one for one in citations if first <= one.start and one.end <= outer[0]]
-    return before[-1].numbers if before else ()
+    left = [one for one in before if first <= one.start and one.end <= outer[0]]
+    return left[-1].numbers if left else ()
 
 
-def _adjacent(answer: str, limit: int, one: _Citation, stop: int) -> bool:
-    return limit <= one.start < stop and not answer[limit : one.start].strip() and "\n" not in answer[limit : one.start]
+def _adjacent(answer: str, limit: int, behind: Sequence[_Citation], place: int) -> bool:
+    """Whether nothing but white space of one line is between ``limit`` and a citation behind it."""
+    if place and behind[place - 1].end > limit:
+        return False  # another one is
+    gap = answer[limit : behind[place].start]
+    return not gap.strip() and "\n" not in gap
 
 
-def _judged(answer: str, span: Characters, numbers: tuple[int, ...], known: dict[int, str]) -> Quotation:
+def _judged(answer: str, span: Characters, numbers: tuple[int, ...], texts: _Texts) -> Quotation:
     quoted = answer[span[0] : span[1]]
     for verdict in (TRUE, WHITE_SPACE, PUNCTUATION):
-        found = tuple(number for number, text in known.items() if _holds(text, quoted, verdict))
+        found = texts.holding(quoted, verdict)
         if set(found) & set(numbers):
             return Quotation(quoted, *span, numbers, verdict, found)
-    exact = tuple(number for number, text in known.items() if _holds(text, quoted, TRUE))
-    return Quotation(quoted, *span, numbers, ABSENT if numbers else UNCITED, exact)
-
-
-def _holds(text: str, quoted: str, verdict: str) -> bool:
-    """Whether ``text`` has the quotation as exactly as the verdict says."""
-    if verdict == TRUE:
-        return quoted in text
-    bare = _plain(quoted) if verdict == WHITE_SPACE else _plain(quoted).rstrip(_TRAILING)
-    return bool(bare) and bare in _plain(text)
+    return Quotation(quoted, *span, numbers, ABSENT if numbers else UNCITED, texts.holding(quoted, TRUE))
 
 
 def _plain(text: str) -> str:

@@ -58,7 +58,7 @@ def headings_above(text: str, start: int) -> list[Characters]:
 @lru_cache(maxsize=64)
 def _outline(text: str) -> tuple[_Heading, ...]:
     """All headings of a text of prose, in its order."""
-    fences = _fenced(text)
+    fences = fenced(text)
     found: dict[int, _Heading] = {}
     for match in _ATX.finditer(text):
         found[match.start("title")] = _heading(match, len(match["marks"]))
@@ -79,7 +79,7 @@ def _heading(match: re.Match[str], level: int) -> _Heading:
     return _Heading(level, match.start("title"), match.start("title") + len(title))
 
 
-def _fenced(text: str) -> list[Characters]:
+def fenced(text: str) -> list[Characters]:
     """Where code stands in a text of Markdown: a fence closes with a mark of its kind that is as long."""
     fences: list[Characters] = []
     opened: re.Match[str] | None = None
