@@ -34,6 +34,8 @@ class Base(Protocol):
     dim: int
     metric: Metric
     settings: dict[str, int]
+    scores_are_exact: bool
+    """Whether candidates come with the scores of the stored vectors, and need not be scored again."""
 
     def __len__(self) -> int: ...
 
@@ -55,6 +57,8 @@ class Base(Protocol):
 
 class FaissBase:
     """Rows 0 to M - 1, searched approximately.  The shared index is never changed, so threads may share it."""
+
+    scores_are_exact = False
 
     def __init__(self, index: Any, factory: Factory, search: Mapping[str, int]) -> None:
         faiss = load_faiss()

@@ -133,4 +133,5 @@ class DenseIndex:
         """Candidates of the base with exact scores, the best ``k`` of them."""
         wide = min(k * base.oversampling(params), len(base))
         found = base.candidates(queries, wide, allow, params)
-        return rank(found.rows, self.exact.score_checked(queries, found.rows), k)
+        scores = found.scores if base.scores_are_exact else self.exact.score_checked(queries, found.rows)
+        return rank(found.rows, scores, k)

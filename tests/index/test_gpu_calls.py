@@ -6,6 +6,7 @@ The oracle is the same index on the CPU.  The stand-in refuses what a GPU refuse
 from __future__ import annotations
 
 import gc
+import json
 import threading
 from pathlib import Path
 
@@ -43,10 +44,21 @@ def exact_index(*, metric: str = "ip", dtype: type = np.float32) -> DenseIndex:
     return DenseIndex(None, ExactVectors([x[:1_000], x[1_000:1_001], x[1_001:]], metric))
 
 
-def lists_index(folder: Path, factory: str, metric: str = "ip") -> DenseIndex:
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for inverted files, each built once on the CPU."""
+    return tmp_path_factory.mktemp("files")
+
+
+def lists_index(files: Path, factory: str, metric: str = "ip") -> DenseIndex:
     x = rows()
-    recipe = choose_recipe(factory, n=N, dim=D, ram_bytes=1 << 40, disk_bytes=1 << 40)
-    facts = build_base(lambda: iter([x]), N, D, recipe, folder, metric=metric)
+    folder = files / f"{factory}-{metric}"
+    if not folder.is_dir():
+        folder.mkdir()
+        recipe = choose_recipe(factory, n=N, dim=D, ram_bytes=1 << 40, disk_bytes=1 << 40)
+        facts = build_base(lambda: iter([x]), N, D, recipe, folder, metric=metric)
+        (folder / "facts.json").write_text(json.dumps(facts))
+    facts = json.loads((folder / "facts.json").read_text())
     return DenseIndex(FaissBase.open(folder, facts), ExactVectors([x], metric))
 
 
@@ -228,9 +240,9 @@ def test_bad_queries_are_refused_as_on_the_cpu(gpus) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:0", "cuda:0,1", "cuda:0,1+shard"])
 @pytest.mark.parametrize("factory", KINDS)
-def test_lists_give_the_hits_of_the_cpu(gpus, tmp_path: Path, factory: str, device: str) -> None:
-    plain = lists_index(tmp_path, factory)
-    moved = placed(lists_index(tmp_path, factory), device)
+def test_lists_give_the_hits_of_the_cpu(gpus, files: Path, factory: str, device: str) -> None:
+    plain = lists_index(files, factory)
+    moved = placed(lists_index(files, factory), device)
     assert moved.placement.kind.startswith("ivf")
     everywhere = {"nprobe": 16}
     for k in (1, 10, 200):
@@ -238,9 +250,9 @@ def test_lists_give_the_hits_of_the_cpu(gpus, tmp_path: Path, factory: str, devi
     assert moved.base.trail.reasons == {}
 
 
-def test_search_settings_hold_for_their_call_and_candidates_are_scored_with_the_stored_vectors(gpus, tmp_path) -> None:
-    plain = lists_index(tmp_path, "IVF16,PQ4np,Refine(SQ8)")
-    moved = placed(lists_index(tmp_path, "IVF16,PQ4np,Refine(SQ8)"), "cuda:0")
+def test_search_settings_hold_for_their_call_and_candidates_are_scored_with_the_stored_vectors(gpus, files) -> None:
+    plain = lists_index(files, "IVF16,PQ4np,Refine(SQ8)")
+    moved = placed(lists_index(files, "IVF16,PQ4np,Refine(SQ8)"), "cuda:0")
     hits = moved.search(QUERIES, 5, params={"nprobe": 7, "k_factor": 6})
     assert gpus.said("search")[-1][2:] == (20, 30, 7)
     moved.search(QUERIES, 5, params={"nprobe": 2})
@@ -249,8 +261,8 @@ def test_search_settings_hold_for_their_call_and_candidates_are_scored_with_the_
         np.testing.assert_array_equal(plain.score(query, line), scores)
 
 
-def test_graphs_over_centres_are_put_back_after_the_copy(gpus, tmp_path: Path) -> None:
-    index = lists_index(tmp_path, "IVF16_HNSW8,SQ8")
+def test_graphs_over_centres_are_put_back_after_the_copy(gpus, files: Path) -> None:
+    index = lists_index(files, "IVF16_HNSW8,SQ8")
     before = index.search(QUERIES, 10)
     placed(index, "cuda:0")
     ivf = faiss.extract_index_ivf(index.base._index)
@@ -258,8 +270,8 @@ def test_graphs_over_centres_are_put_back_after_the_copy(gpus, tmp_path: Path) -
     assert_same(index.search(QUERIES, 10), before)
 
 
-def test_filters_on_lists_give_what_the_cpu_gives(gpus, tmp_path: Path) -> None:
-    plain, moved = lists_index(tmp_path, "IVF16,Flat"), placed(lists_index(tmp_path, "IVF16,Flat"), "cuda:0")
+def test_filters_on_lists_give_what_the_cpu_gives(gpus, files: Path) -> None:
+    plain, moved = lists_index(files, "IVF16,Flat"), placed(lists_index(files, "IVF16,Flat"), "cuda:0")
     for share in (0.8, 0.3, 0.03):
         allow = np.random.default_rng(4).random(N) < share
         params = {"nprobe": 16}
@@ -272,8 +284,8 @@ def test_filters_on_lists_give_what_the_cpu_gives(gpus, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factory", ["HNSW8", "IVF16,RaBitQ", "IVF16,PQ4x4fs", "IVF16,SQ6"])
-def test_kinds_that_gpus_do_not_have_stay_on_the_cpu_with_the_reason(gpus, tmp_path: Path, factory: str) -> None:
-    index = lists_index(tmp_path, factory)
+def test_kinds_that_gpus_do_not_have_stay_on_the_cpu_with_the_reason(gpus, files: Path, factory: str) -> None:
+    index = lists_index(files, factory)
     moved = placed(index, "cuda:0")
     assert moved is index
     assert not moved.placement.on_gpu
@@ -281,14 +293,14 @@ def test_kinds_that_gpus_do_not_have_stay_on_the_cpu_with_the_reason(gpus, tmp_p
     assert gpus.calls == []
 
 
-def test_codes_without_lists_are_replaced_by_the_stored_vectors(gpus, tmp_path: Path) -> None:
-    moved = placed(lists_index(tmp_path, "SQ4"), "cuda:0")
+def test_codes_without_lists_are_replaced_by_the_stored_vectors(gpus, files: Path) -> None:
+    moved = placed(lists_index(files, "SQ4"), "cuda:0")
     assert moved.placement.kind == "flat"
     assert_same(moved.search(QUERIES, 10), exact_index().search(QUERIES, 10))
 
 
-def test_too_many_lists_for_a_gpu_are_visited_on_the_cpu_and_told(gpus, tmp_path: Path, monkeypatch) -> None:
-    plain, moved = lists_index(tmp_path, "IVF16,Flat"), placed(lists_index(tmp_path, "IVF16,Flat"), "cuda:0")
+def test_too_many_lists_for_a_gpu_are_visited_on_the_cpu_and_told(gpus, files: Path, monkeypatch) -> None:
+    plain, moved = lists_index(files, "IVF16,Flat"), placed(lists_index(files, "IVF16,Flat"), "cuda:0")
     monkeypatch.setattr("unabridged.index.dense.gpu.kinds.CLASSIC_LIMIT", 12)
     with noted() as notes:
         assert_same(moved.search(QUERIES, 5, params={"nprobe": 13}), plain.search(QUERIES, 5, params={"nprobe": 13}))
@@ -296,14 +308,14 @@ def test_too_many_lists_for_a_gpu_are_visited_on_the_cpu_and_told(gpus, tmp_path
 
 
 def test_a_gpu_that_fails_while_copying_is_an_error_where_it_was_asked_for_and_none_for_auto(
-    gpus, tmp_path: Path, monkeypatch
+    gpus, files: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda *_: (_ for _ in ()).throw(RuntimeError("no kernel image")))
     with pytest.raises(RuntimeFailure, match="no kernel image"):
-        placed(lists_index(tmp_path, "IVF16,Flat"), "cuda:0")
+        placed(lists_index(files, "IVF16,Flat"), "cuda:0")
     for module in ("opening", "placement"):
         monkeypatch.setattr(f"unabridged.index.dense.gpu.{module}.SMALL_FLOATS", 10)
-    silent = placed(lists_index(tmp_path, "IVF16,Flat"), "auto")
+    silent = placed(lists_index(files, "IVF16,Flat"), "auto")
     assert not silent.placement.on_gpu
     assert "no kernel image" in silent.placement.reason
 
@@ -311,8 +323,8 @@ def test_a_gpu_that_fails_while_copying_is_an_error_where_it_was_asked_for_and_n
 # Threads and memory
 
 
-def test_a_gpu_is_used_by_one_thread_at_a_time(gpus, tmp_path: Path) -> None:
-    first, second = placed(exact_index(), "cuda:0"), placed(lists_index(tmp_path, "IVF16,Flat"), "cuda:0")
+def test_a_gpu_is_used_by_one_thread_at_a_time(gpus, files: Path) -> None:
+    first, second = placed(exact_index(), "cuda:0"), placed(lists_index(files, "IVF16,Flat"), "cuda:0")
     expected = [index.search(QUERIES, 10) for index in (first, second)]
     failures: list[AssertionError] = []
 

@@ -127,6 +127,8 @@ class DeviceFlat:
     device at the cut.  Calls that the device cannot answer go to the CPU, with the reason in ``trail``.
     """
 
+    scores_are_exact = True
+
     def __init__(self, exact: ExactVectors, copies: Copies, placement: Placement, trail: Trail) -> None:
         self.exact, self.placement, self.trail = exact, placement, trail
         self.dim, self.metric = exact.dim or 0, exact.metric
