@@ -77,8 +77,16 @@ def read_texts(sources: Sequence[str], reading: Mapping[str, Any]) -> Texts:
             texts[item.id] = item.source
     if not texts:
         why = f" ({failures[0].where}: {failures[0].message})" if failures else ""
-        raise CorpusError(f"{', '.join(sources)} holds no document that could be read{why}.")
+        raise CorpusError(f"{', '.join(sources)} holds no document that could be read{why}.{_advice(sources, reading)}")
     return Texts(texts, tuple(failures))
+
+
+def _advice(sources: Sequence[str], reading: Mapping[str, Any]) -> str:
+    if "format" in reading:
+        return ""
+    if "-" in sources:
+        return " Standard input is read as JSON lines: a text is named by --format text."
+    return " A format that no name of a file tells is given by --format, as in --format text."
 
 
 def selector_for(name: str | None, mode: Mode, encoder: str | None, options: Mapping[str, Any]) -> Selector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from conftest import words
 from typer.testing import CliRunner
 
+import unabridged as ub
 from unabridged.apps.cli import app
+from unabridged.encoders.hashing import HashingEncoder
 
 FACT = "The secret annex was signed by Quetzalcoatl in Reykjavik."
 QUESTION = "who signed the secret annex in Reykjavik?"
@@ -79,3 +82,88 @@ def test_a_long_file_has_few_lines_for_what_was_left_out(books, tmp_path):
     assert "behind the best" in {one["reason"] for one in body["dropped"]}
     told = called("--file", long, QUESTION, "--mode", "bm25", "-k", 5).stderr
     assert f"{body['select']['passages'] - 5:,} behind the best" in told
+
+
+PUMP = "what does a pump cost?"
+SAID = "A pump costs nine crowns."
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "code", "shown"),
+    [
+        ("a.md", f"# Costs\n\n{SAID}\n".encode(), 0, SAID),
+        ("a.html", f"<html><p>{SAID}<script>var pump</script></html>".encode(), 0, SAID),
+        ("a.txt", f"{SAID[:6]}\0{SAID[6:]}".encode(), 0, "\0"),
+        ("bom.txt", f"\ufeff{SAID}".encode(), 0, SAID),
+        ("a.jsonl", json.dumps({"id": "x", "text": SAID}).encode(), 0, SAID),
+        ("empty.txt", b"", 0, ""),
+        ("blank.txt", b" \r\n\t\n", 0, ""),
+        ("latin.txt", "M\u00fcller pump".encode("latin-1"), 5, "not UTF-8: byte 0xfc at byte offset 1"),
+        ("data.txt", bytes(range(256)), 5, "not UTF-8"),
+        ("data.bin", bytes(range(256)), 2, "unknown file type '.bin'"),
+        ("junk.pdf", b"%PDF-1.4 junk", 5, "not readable as PDF"),
+    ],
+)
+def test_every_kind_of_file_gives_a_pack_or_an_error_that_names_it(tmp_path, name, body, code, shown):
+    (tmp_path / name).write_bytes(body)
+    found = packed("--file", tmp_path / name, PUMP, "--mode", "bm25", code=code)
+    if code:
+        assert (found["error"]["exit_code"], name in found["error"]["message"]) == (code, True)
+        assert shown in found["error"]["message"]
+        return
+    assert shown in found["text"]
+    assert "failed" not in found
+    if not body.strip():
+        assert [one["reason"] for one in found["dropped"]] == ["empty"]
+        assert (found["text"], found["tokens"], found["sources"]) == ("", 0, [])
+
+
+def test_a_page_of_a_pdf_is_read(tmp_path):
+    import pypdfium2
+
+    document = pypdfium2.PdfDocument.new()
+    page = document.new_page(300, 200)
+    helvetica = pypdfium2.raw.FPDFText_LoadStandardFont(document, b"Helvetica")
+    text = pypdfium2.raw.FPDFPageObj_CreateTextObj(document, helvetica, 12.0)
+    written = (SAID + "\0").encode("utf-16-le")
+    letters = ctypes.cast(ctypes.create_string_buffer(written), ctypes.POINTER(ctypes.c_ushort))
+    pypdfium2.raw.FPDFText_SetText(text, letters)
+    pypdfium2.raw.FPDFPage_InsertObject(page, text)
+    page.gen_content()
+    document.save(tmp_path / "a.pdf")
+    assert SAID in packed("--file", tmp_path / "a.pdf", PUMP, "--mode", "bm25")["text"]
+
+
+def test_folders_and_what_is_not_there(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text(SAID, "utf-8")
+    assert SAID in packed("--file", tmp_path / "sub", PUMP, "--mode", "bm25")["text"]
+    assert "--format" in packed("--file", tmp_path / "none", PUMP, "--mode", "bm25", code=5)["error"]["message"]
+    assert "gone.txt" in packed("--file", tmp_path / "gone.txt", PUMP, "--mode", "bm25", code=3)["error"]["message"]
+
+
+@pytest.mark.parametrize(("given", "options", "code"), [
+    (SAID, ["--format", "text"], 0),
+    (json.dumps({"id": "x", "text": SAID}), [], 0),
+    (SAID, [], 5),
+    ("", [], 5),
+])  # fmt: skip
+def test_standard_input_is_a_file_whose_format_is_named(given, options, code):
+    arguments = ["context", "--file", "-", PUMP, "--mode", "bm25", "--output", "json", *options]
+    result = CliRunner().invoke(app, arguments, input=given)
+    assert result.exit_code == code, result.stdout
+    body = json.loads(result.stdout)
+    assert (SAID in body["text"]) if code == 0 else ("--format text" in body["error"]["message"])
+
+
+def test_an_index_without_words_and_one_whose_files_changed_are_no_packs_of_something_else(tmp_path):
+    empty, index = tmp_path / "empty", tmp_path / "index"
+    ub.build_index([{"id": "x", "text": " "}], HashingEncoder(window=64), empty).close()
+    assert packed(empty, PUMP)["sources"] == []
+    ub.build_index([{"id": "x", "text": SAID}], HashingEncoder(window=64), index).close()
+    assert SAID in packed(index, PUMP)["text"]
+    [sources] = index.glob("shards/*/sources.bin")
+    sources.write_bytes(SAID.replace("nine", "five").encode())
+    told = packed(index, PUMP, code=5)["error"]
+    assert (told["type"], str(sources) in told["message"]) == ("ManifestMismatch", True)
