@@ -33,6 +33,8 @@ from unabridged.room import free_bytes
 
 LAYOUT = 1
 """Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
+NO_LIMIT = int(1e30)
+"""Tokens by which transformers says that a tokenizer has no limit."""
 
 
 class LocalModel:
@@ -122,6 +124,8 @@ class LocalModel:
             raise MissingFile(
                 f"{folder} could not be loaded as a causal language model with safetensors weights: {error}"
             ) from error
+        # Lengths are checked here, against the model's context; a tokenizer warns of texts that are only counted.
+        tokenizer.model_max_length = NO_LIMIT
         if adapter is not None:
             apply(adapter, model)
         model = model.to(device).eval()

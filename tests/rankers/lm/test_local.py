@@ -409,3 +409,12 @@ def test_folders_that_are_no_models_are_refused(tmp_path, llama_folder):
         LocalModel.load(tmp_path, device="cpu")
     with pytest.raises(UsageError, match="precision"):
         LocalModel.load(llama_folder, precision="int3")
+
+
+def test_counting_a_text_that_is_longer_than_the_model_reads_is_nothing_to_warn_of(llama_folder):
+    from unabridged.rankers.lm.local import LocalModel
+
+    model = LocalModel.load(llama_folder, device="cpu")
+    assert model.count_texts(["x" * 5_000]) == [5_000]
+    # Where transformers keeps which warnings it has given.
+    assert not any("longer" in name for name in model.tokenizer.deprecation_warnings)
