@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from unabridged.errors import UsageError
+from unabridged.index.dense.gpu import checked
 from unabridged.index.pieces import Piece, join
 from unabridged.index.shard import Record, ShardWriter
 from unabridged.manifest import check_hashes, load_manifest
@@ -19,15 +20,18 @@ from unabridged.retrievers.state import IndexState
 from unabridged.retrievers.units import UNIT_CHARACTERS, UNIT_DOCUMENTS
 
 
-def compact(folder: Path) -> dict[str, Any]:
+def compact(folder: Path, *, index_device: str = "auto") -> dict[str, Any]:
     """Replaces the shards of ``folder`` by fresh ones with the living documents, in their order.
 
     The old index serves until the new manifest is in place; a kill before that leaves it as it was, and a
     second call continues.  The old files go with the next commit, so that open readers can finish.
+    ``index_device`` may help to build an approximate index again, as in :func:`unabridged.retrievers.build.build`.
 
     Raises:
+        MissingExtra, ResourceError: ``index_device`` asks for a GPU and there is none that FAISS can use.
         UsageError: there is an unfinished build to be finished first.
     """
+    checked(index_device)
     with locked(folder):
         state = IndexState.from_manifest(load_manifest(folder))
         check_hashes(folder, state.files())
@@ -55,7 +59,7 @@ def compact(folder: Path) -> dict[str, Any]:
             staging.close_shard()
             emptied = IndexState(state.settings, state.passport, state.generation)
             kept = int(alive.sum())
-            final = commit(folder, state, emptied, staging.finished, np.ones(kept, bool))
+            final = commit(folder, state, emptied, staging.finished, np.ones(kept, bool), index_device=index_device)
         except BaseException:
             staging.abandon()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,12 +216,13 @@ def _train_lists(ivf: Any, sample: Floats | Halves, gpu: Help | None = None) -> 
     faiss = load_faiss()
     clustering = faiss.Clustering(ivf.d, ivf.nlist, ivf.cp)
     centres = faiss.IndexFlat(ivf.d, ivf.metric_type) if gpu is None else gpu.centres(ivf.d, ivf.metric_type)
-    if sample.dtype == np.float16:
-        clustering.decode_block_size = DECODED_ROWS
-        codec = faiss.IndexScalarQuantizer(ivf.d, faiss.ScalarQuantizer.QT_fp16)
-        clustering.train_encoded(np.ascontiguousarray(sample).view(np.uint8), codec, centres)
-    else:
-        clustering.train(sample, centres)
+    with nullcontext() if gpu is None else gpu.alone():
+        if sample.dtype == np.float16:
+            clustering.decode_block_size = DECODED_ROWS
+            codec = faiss.IndexScalarQuantizer(ivf.d, faiss.ScalarQuantizer.QT_fp16)
+            clustering.train_encoded(np.ascontiguousarray(sample).view(np.uint8), codec, centres)
+        else:
+            clustering.train(sample, centres)
     with threads(1):
         ivf.quantizer.add(faiss.vector_to_array(clustering.centroids).reshape(ivf.nlist, ivf.d))
 

@@ -141,6 +141,10 @@ def test_a_cpu_file_comes_back_from_the_gpu_bit_by_bit(files: Path, factory: str
             if size:
                 a, b = (faiss.rev_swig_ptr(getattr(one.invlists, get)(number), size * width) for one in (index, back))
                 np.testing.assert_array_equal(a, b)
+    whole = faiss.read_index(str(folder / "base.faiss"))
+    whole.own_invlists = False
+    whole.replace_invlists(back.invlists, False)
+    assert faiss.serialize_index(whole).tobytes() == (folder / "base.faiss").read_bytes()
     centres = [one.quantizer.reconstruct_n(0, one.nlist) for one in (index, back)]
     np.testing.assert_array_equal(*centres)
     params = faiss.SearchParametersIVF(nprobe=16)

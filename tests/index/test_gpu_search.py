@@ -142,6 +142,10 @@ def test_the_command_line_searches_on_a_gpu_and_prints_notes(gpus, folder: Path)
 def test_the_command_line_refuses_a_gpu_that_is_not_there_with_its_exit_code(folder: Path) -> None:
     refused = CliRunner().invoke(app, ["search", str(folder), "x", "--index-device", "cuda"])
     assert refused.exit_code == ResourceError.exit_code
+    both = ["--backend", "milvus:///tmp/none.db", "--index-device", "cuda"]
+    contradicting = CliRunner().invoke(app, ["search", str(folder), "x", "--mode", "dense", *both])
+    assert contradicting.exit_code == UsageError.exit_code
+    assert "not both" in contradicting.output
     wrong = CliRunner().invoke(app, ["search", str(folder), "x", "--index-device", "cuda:x"])
     assert wrong.exit_code == UsageError.exit_code
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ class Help:
     def graphs(self) -> bool:
         """Whether the index is a graph that is built there."""
         return self.on is not None and self.kind.name == CAGRA
+
+    def alone(self) -> AbstractContextManager[None]:
+        """The GPU for the caller alone, as long as FAISS uses it from C++."""
+        return nullcontext() if self.on is None else alone_on([self.on])
 
     def centres(self, dim: int, metric: int) -> Any:
         """An empty flat index to run k-means with, on the GPU."""
