@@ -12,7 +12,7 @@ from unabridged.apps.context_packs import Candidates, candidates_for
 from unabridged.apps.output import EXIT_INTERRUPTED, Output, complain, emit, one_line, say, say_part
 from unabridged.apps.search_reranking import end, told
 from unabridged.errors import EXIT_PARTIAL, AnswerBroken, UsageError
-from unabridged.rankers.generate.contracts import BY_CHOICE, BY_MODEL, BY_WORDS, Answer, Citation
+from unabridged.rankers.generate.contracts import BY_CHOICE, BY_MODEL, BY_WORDS, EMPTY, NO_HITS, Answer, Citation
 from unabridged.rankers.lm.contracts import LanguageModel
 from unabridged.rankers.lm.load import OPENAI_PREFIX, LocalOptions, load_model
 from unabridged.rankers.lm.pacing import Retry
@@ -20,6 +20,10 @@ from unabridged.rankers.lm.pacing import Retry
 SHOWN_CHARACTERS = 240
 WEAK = 0.3
 """The share of a sentence's words in a passage below which that is told."""
+_NOTHING = {
+    NO_HITS: "Not found in these documents: there is no passage to read.",
+    EMPTY: "No answer: the model was shown the passages and wrote nothing.",
+}
 _BY = {
     BY_MODEL: "named by the model",
     BY_WORDS: "by the words of the answer; the model named no source",
@@ -51,7 +55,7 @@ def run_ask(asked: Asked, asking: Asking, require_found: bool, quiet: bool, outp
     if output is Output.JSON:
         emit(_in_json(found, given))
     else:
-        say("" if found.text else "Not found in these documents: there is no passage to read.")
+        say("" if found.text else _NOTHING[found.why])
         if not quiet:
             _tell(found, given)
     end({} if given.found is None else {asked.question: given.found})

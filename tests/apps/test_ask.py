@@ -332,3 +332,11 @@ def test_a_ranker_that_gave_no_order_is_told(folder: Path) -> None:
         found = ub.answer(QUESTION, folder, model=scripted("By Quetzalcoatl."), **options)
     assert found.found
     assert any("gave no order: the hits are in that of the search" in note for note in found.notes), found.notes
+
+
+def test_an_answer_without_a_word_is_told_from_documents_without_a_passage(folder: Path) -> None:
+    with SERVER.serving(streamed("", " ")) as script:
+        shown = call(folder, QUESTION, "--model", served(script))
+        assert "the model was shown the passages and wrote nothing" in shown.stdout
+        body = json.loads(call(folder, QUESTION, "--model", served(script), "--output", "json").stdout)
+        assert (body["found"], body["why"], body["answer"]) == (False, "empty answer", "")
