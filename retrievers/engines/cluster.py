@@ -93,8 +93,8 @@ class Cluster:
                 ray.get(started.desk.close.remote(), timeout=END_SECONDS)
         if self._listener is not None:
             self._listener.join(END_SECONDS)
-        if started.owned:
-            disconnect()
+        if started.owned is not None:
+            disconnect(started.owned)
 
     def _start(self) -> Started:
         if self._started is None:
@@ -132,7 +132,8 @@ class Cluster:
 class Started:
     """A connection to Ray with a desk, and a dataset that is not yet begun."""
 
-    def __init__(self, job: Job, workers: int, folder: Path, *, owned: bool) -> None:
+    def __init__(self, job: Job, workers: int, folder: Path, owned: dict[str, str | None] | None) -> None:
+        """``owned`` is what :func:`connect` returned, None where Ray was there before."""
         self.workers, self.folder, self.owned = workers, folder, owned
         self._job = job
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
@@ -171,18 +172,16 @@ def start(job: Job, engine: Engine) -> Started:
         MissingExtra, MissingFile: a package, or the folder where it has to be shared, is not on a machine; names it.
     """
     address = engine.address or LOCAL
-    owned = not ray.is_initialized()
-    if owned:
-        connect(address, engine.workers or 1)
+    owned = None if ray.is_initialized() else connect(address, engine.workers or 1)
     try:
-        return _prepared(job, engine, ours=owned and address == LOCAL, owned=owned)
+        return _prepared(job, engine, owned, ours=owned is not None and address == LOCAL)
     except BaseException:
-        if owned:
-            disconnect()
+        if owned is not None:
+            disconnect(owned)
         raise
 
 
-def _prepared(job: Job, engine: Engine, *, ours: bool, owned: bool) -> Started:
+def _prepared(job: Job, engine: Engine, owned: dict[str, str | None] | None, *, ours: bool) -> Started:
     folder = Path(str(job.folder))
     spec = job.encoder
     if spec.on_gpu:
@@ -199,7 +198,7 @@ def _prepared(job: Job, engine: Engine, *, ours: bool, owned: bool) -> Started:
         )
     shared = True if ours else _looked_at(spec.kind, spec.backend, folder, engine, gpu=spec.on_gpu)
     job = replace(job, encoder=spec, threads=threads, folder=job.folder if shared else None)
-    return Started(job, workers, folder, owned=owned)
+    return Started(job, workers, folder, owned)
 
 
 def _looked_at(kind: str, backend: str | None, folder: Path, engine: Engine, *, gpu: bool) -> bool:

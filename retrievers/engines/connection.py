@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from unabridged.errors import RuntimeFailure
 
 LOCAL = "local"
 LOOPBACK = "127.0.0.1"
+REACH_SECONDS = 10.0
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 """Read by Ray and its processes when they start."""
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -30,8 +32,10 @@ RAY: Any = ray
 logger = logging.getLogger(__name__)
 
 
-def connect(address: str, workers: int) -> None:
+def connect(address: str, workers: int) -> dict[str, str | None]:
     """Starts Ray on this machine for this process alone (``local``), or joins the one at ``address``.
+
+    Returns what Ray leaves changed in the environment (it takes ``breakpoint()`` over, for one): the values before.
 
     Raises:
         RuntimeFailure: there is none, or it cannot be started.
@@ -42,8 +46,10 @@ def connect(address: str, workers: int) -> None:
         "_node_ip_address": LOOPBACK,
     }
     alone = address == LOCAL
+    before = dict(os.environ)
     with quiet(), _alone() if alone else contextlib.nullcontext():
         try:
+            _reach(address)
             ray.init(
                 address=address,
                 log_to_driver=False,
@@ -51,18 +57,28 @@ def connect(address: str, workers: int) -> None:
                 configure_logging=False,
                 **(own if alone else {}),
             )
-        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        except (ConnectionError, ValueError, RuntimeError, OSError, OverflowError) as error:
             first = str(error).strip().partition("\n")[0]
             raise RuntimeFailure(
                 f"There is no Ray at address {address!r}: {type(error).__name__}: {first}. Start one with 'ray start "
                 "--head', name its address, or use --address local for this machine alone."
             ) from error
 
+    return {name: before.get(name) for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
 
-def disconnect() -> None:
-    """Ends what :func:`connect` began; processes that it started end with it."""
+
+def _reach(address: str) -> None:
+    """:class:`OSError` within seconds where nothing listens at ``[ray://]host:port``: Ray itself tries for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+
+
+def disconnect(before: dict[str, str | None]) -> None:
+    """Ends what :func:`connect` began; processes that it started end with it.  ``before`` is what it returned."""
     with quiet():
         ray.shutdown()
+    _put_back(before)
 
 
 @contextlib.contextmanager
@@ -113,8 +129,12 @@ def _set(variables: dict[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _put_back(before)
+
+
+def _put_back(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
