@@ -1,4 +1,4 @@
-"""Trying an encoder in a process of its own: ``python -m unabridged.apps.calibrating`` reads a job and prints rates.
+"""Trying an encoder in a process of its own, which reads a job and prints what it measured.
 
 What the child takes to start and in memory is what ``index`` takes, and the plan itself loads no model.
 """
@@ -18,6 +18,8 @@ from unabridged.errors import RuntimeFailure
 from unabridged.retrievers.calibration import Calibration, Sample, Spent
 from unabridged.retrievers.settings import BuildSettings
 
+CHILD = "from unabridged.apps.calibrating import main; main()"
+
 
 def calibrate_apart(
     encoder: str | None, loading: Mapping[str, Any], settings: BuildSettings, sample: Sample
@@ -34,7 +36,7 @@ def calibrate_apart(
         "settings": settings.as_json(),
         "sample": asdict(sample),
     }
-    command = [sys.executable, "-P", "-m", "unabridged.apps.calibrating"]
+    command = [sys.executable, "-P", "-c", CHILD]
     text = json.dumps(job, default=lambda value: value.value)
     done = subprocess.run(command, input=text.encode("utf-8", "surrogatepass"), stdout=subprocess.PIPE, check=False)
     try:
@@ -61,7 +63,3 @@ def main() -> None:
         encoder = load_encoder(job["encoder"], **job["loading"])
         found = calibrate(encoder, Sample(**job["sample"]), BuildSettings.from_json(job["settings"]), started=started)
         emit(found.as_json())
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,7 @@ from unabridged.apps import (  # noqa: F401 - they add their commands to eval an
     datasets,
     fetching,
     measuring,
+    plan_command,
     run_commands,
     select_runs,
     synth_runs,
@@ -57,80 +58,7 @@ def root(
     """Index, search and rank long documents: nothing is truncated without a record."""
 
 
-@app.command()
-def plan(  # noqa: PLR0913 - one parameter per option
-    sources: o.Sources,
-    encoder: o.EncoderOption = None,
-    overflow: o.OverflowOption = None,
-    level: o.LevelOption = None,
-    recipe: o.RecipeOption = None,
-    max_tokens: o.MaxTokens = None,
-    overlap: o.Overlap = 0,
-    late_tokens: o.LateTokens = None,
-    late_overlap: o.LateOverlap = None,
-    pooling: o.Pooling = None,
-    landmark_tokens: o.LandmarkTokens = None,
-    split: o.SplitOption = None,
-    language: o.LanguageOption = None,
-    header: o.Header = False,
-    comments: o.Comments = None,
-    docstrings: o.Docstrings = None,
-    extend: o.Extend = None,
-    target_tokens: o.TargetTokens = None,
-    original_tokens: o.OriginalTokens = None,
-    temperature: o.Temperature = None,
-    logn: o.LogNOption = None,
-    extend_option: o.ExtendOption = None,
-    network: o.Network = False,
-    format: o.Format = None,  # noqa: A002 - the name of the option
-    id_field: o.IdField = None,
-    text_field: o.TextField = None,
-    title_field: o.TitleField = None,
-    max_file_mb: o.MaxFileMb = None,
-    skip_generated: o.SkipGenerated = False,
-    calibrate: Annotated[
-        bool | None,
-        typer.Option(
-            "--calibrate/--no-calibrate", help="Try the encoder on parts of the corpus for some seconds [yes]."
-        ),
-    ] = None,
-    output: o.OutputOption = Output.TEXT,
-) -> None:
-    """Count documents and tokens, try the encoder on a sample, and estimate time, memory and disk."""
-    with exit_codes(output):
-        from unabridged.apps.planning import run_plan
-
-        extension = o.extension(extend, target_tokens, original_tokens, temperature, logn, extend_option)
-        run_plan(
-            sources,
-            o.given(
-                format=format,
-                id_field=id_field,
-                text_field=text_field,
-                title_field=title_field,
-                max_file_mb=max_file_mb,
-                skip_generated=skip_generated or None,
-            ),
-            encoder,
-            o.given(
-                max_tokens=max_tokens,
-                overlap=overlap or None,
-                late_tokens=late_tokens,
-                late_overlap=late_overlap,
-                pooling=pooling,
-                landmark_tokens=landmark_tokens,
-                split=split,
-                language=language,
-                header=header or None,
-                comments=comments,
-                docstrings=docstrings,
-                network=network or None,
-                extension=extension,
-            ),
-            o.given(overflow=overflow, level=level, recipe=recipe),
-            output,
-            calibrate,
-        )
+app.command()(plan_command.plan)
 
 
 @app.command()

@@ -20,6 +20,12 @@ FLAT_ROWS = 65_536
 HNSW_LISTS = 16_384
 """From this many lists on, the nearest lists are found through a graph over their centres."""
 
+GPU_FLAT_ROWS = 2_000_000
+"""Up to here an exact scan on a GPU is fast enough to need no lists."""
+
+GPU_SUBVECTORS = (96, 64, 48, 32)
+"""Bytes per code of product quantizers to choose from on GPUs; fewer leave too little of a vector."""
+
 LIST_ROUNDS = 10
 """Rounds of k-means over the lists' centres, as FAISS has it for inverted files."""
 
@@ -111,6 +117,21 @@ def base_operations(factory: Factory, rows: int, dim: int) -> float:
     coded = rows * 2**factory.bits if factory.code == "PQ" else 0
     distances = LIST_ROUNDS * points * factory.nlist + rows * assigned + graph + codes + coded
     return 2.0 * distances * width
+
+
+def gpu_factories(rows: int, dim: int) -> list[str]:
+    """What to hold ``rows`` rows as on GPUs, in the order to try; the bytes of a row fall.
+
+    Empty stands for flat float16 vectors.  They are exact after the stored vectors score the hits again, and up to two
+    million rows a scan is fast; beyond, lists of the same precision come first.  Graphs, RaBitQ and fast-scan codes are
+    not implemented on GPUs.
+    """
+    if rows < 256:
+        return [""]
+    lists = f"IVF{lists_for(rows)}"
+    codes = [f"PQ{m}np" for m in GPU_SUBVECTORS if dim % m == 0 and dim <= 32 * m and dim >= 4 * m]
+    first = [f"{lists},SQfp16"] if rows > GPU_FLAT_ROWS else []
+    return [*first, "", f"{lists},SQ8", *(f"{lists},{code}" for code in codes)]
 
 
 def lists_for(rows: int) -> int:

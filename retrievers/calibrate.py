@@ -19,8 +19,9 @@ from unabridged.retrievers.free import built
 from unabridged.retrievers.peak import peak_ram, reset_peak, resident_ram
 from unabridged.retrievers.settings import BuildSettings
 
-SECONDS = 4.0
-"""How long documents of each kind are encoded."""
+SECONDS = 5.0
+"""How long documents of each kind are encoded, on a machine that does nothing else: some ten batches, after which the
+threads' buffers have the size that they have in a long run."""
 TRIED_UNIT = 400_000
 """Characters of the text whose tokens are held in memory to see what they take."""
 TOKEN_RAM = 145.0
@@ -37,16 +38,21 @@ def calibrate(
     if settings.overflow is OverflowPolicy.ERROR:
         settings = replace(settings, overflow=OverflowPolicy.SPLIT)
     texts = [*sample.long, *sample.short] or ["a"]
-    first = texts[0][: sample.segment_characters]
-    _encode(encoder, [first], settings)
-    start = started.ago
+    aside = Spent.now()
+    # Before the model is there: later, what was freed between live objects would be taken for free.
+    per_character, one_text = _of_tokens(encoder, sample, settings)
+    give_back()
+    aside = aside.ago
+    _encode(encoder, [texts[0][: sample.segment_characters]], settings)
+    start = started.ago + aside.times(-1)
     rate = _warm(encoder, texts, sample, settings)
+    if per_character is None:
+        per_character = _of_unit(encoder, sample, settings, rate)
     reset_peak()
     tried = {name: _tried(encoder, getattr(sample, name), rate, settings, seconds) for name in ("short", "long")}
     characters, peak = max(spent[2] for spent in tried.values()), peak_ram()
     give_back()
     base = resident_ram()
-    per_character, one_text = _of_tokens(encoder, sample, settings, rate, base)
     fixed, fixed_disk = built(["a few words"], encoder, sample.segment_characters, settings)
     kinds: dict[str, Kind] = {}
     for name, (per_token, tokens, _) in tried.items():
@@ -80,13 +86,17 @@ def _encode(encoder: Encoder, texts: Sequence[str], settings: BuildSettings) -> 
 
 
 def _warm(encoder: Encoder, texts: Sequence[str], sample: Sample, settings: BuildSettings) -> float:
-    """Characters per second, roughly, after buffers and threads are there."""
+    """Characters per second, roughly, after buffers and threads are there, as if nothing else ran on the machine.
+
+    Other programs must not shorten what is tried: then buffers would not have their full size.
+    """
     size, rate = sample.segment_characters, 0.0
     for windows in (1, WARM_WINDOWS):
         chosen = _first(texts, windows * size)
         spent, _ = _encode(encoder, chosen, settings)
-        rate = sum(map(len, chosen)) / max(spent.wall, 1e-6)
-        if spent.wall > SECONDS:
+        alone = min(spent.wall, spent.cpu / _threads()) if _device(encoder) == "cpu" else spent.wall
+        rate = sum(map(len, chosen)) / max(alone, 1e-6)
+        if spent.wall > 4 * SECONDS:
             break
     return rate
 
@@ -113,19 +123,14 @@ def _first(texts: Sequence[str], characters: int) -> list[str]:
     return chosen
 
 
-def _of_tokens(
-    encoder: Encoder, sample: Sample, settings: BuildSettings, rate: float, base: int
-) -> tuple[float, Spent]:
-    """Bytes that the tokens of a character take while a unit is encoded; time that one long text takes more."""
-    texts = list(unit_of(sample))
-    size = sum(map(len, texts))
+def _of_tokens(encoder: Encoder, sample: Sample, settings: BuildSettings) -> tuple[float | None, Spent]:
+    """Bytes that the tokens of a character take while a unit is encoded; time that one long text takes more.
+
+    None for encoders that do not give tokens apart from vectors.
+    """
     find = getattr(encoder, "sequences", None)
     if find is None:
-        if size > rate * SECONDS:
-            return TOKEN_RAM, Spent()
-        reset_peak()
-        _encode(encoder, texts, settings)
-        return max(0.0, peak_ram() - base) / size, Spent()
+        return None, Spent()
     from unabridged.encoders.reading import Distinct
 
     def tokens(of: Sequence[str]) -> Spent:
@@ -134,16 +139,31 @@ def _of_tokens(
         del held
         return since.ago
 
+    texts = list(unit_of(sample))
+    size = sum(map(len, texts))
+    tokens([texts[0][: sample.segment_characters]])
+    base = resident_ram()
     reset_peak()
     together = tokens(texts)
     per_character = max(0.0, peak_ram() - base) / size
-    give_back()
     if sample.longest < TRIED_UNIT or not sample.long:
         return per_character, Spent()
     apart = tokens(_first(sample.long, size))
-    share = len(texts[0]) / size
-    more = Spent(together.wall - apart.wall, together.cpu - apart.cpu).times(1 / (size * share))
+    more = Spent(together.wall - apart.wall, together.cpu - apart.cpu).times(1 / len(texts[0]))
     return per_character, Spent(max(0.0, more.wall), max(0.0, more.cpu))
+
+
+def _of_unit(encoder: Encoder, sample: Sample, settings: BuildSettings, rate: float) -> float:
+    """The same of an encoder that is asked for vectors, if that takes no longer than the rest."""
+    texts = list(unit_of(sample))
+    size = sum(map(len, texts))
+    if size > rate * SECONDS:
+        return TOKEN_RAM
+    give_back()
+    base = resident_ram()
+    reset_peak()
+    _encode(encoder, texts, settings)
+    return max(0.0, peak_ram() - base) / size
 
 
 def unit_of(sample: Sample) -> Iterator[str]:

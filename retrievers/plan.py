@@ -65,6 +65,8 @@ class Plan:
     encoder: str
     cpu_seconds: float | None = None
     """Of all processors together; None without a calibration."""
+    segments: int = 0
+    """Windows or late segments of all documents, whether the level keeps their vectors or not."""
     largest_unit: int = 0
     """Characters of the largest run of documents that is encoded together."""
     parts: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -165,6 +167,7 @@ def make_plan(
         seconds=None if seconds is None else sum(seconds.values()),
         encoder=encoder.passport.source,
         cpu_seconds=None if cpu is None else sum(cpu.values()),
+        segments=segments,
         largest_unit=survey.largest_unit,
         parts=parts,
         assumptions=assumptions,
