@@ -51,7 +51,9 @@ CENTRES = 600
 BLOCK = 1 << 18
 KINDS = {"ivf": "SQfp16", "ivf-sq8": "SQ8", "ivf-pq": "PQ48"}
 LARGE = ("ivf-sq8",)
-"""Kinds that are measured at the larger sizes, too."""
+"""Kinds that are measured at the larger sizes, too, and built on the CPU for comparison at the small ones."""
+FEW = 2_000_000
+"""Rows up to which the CPU is given time for more than one try."""
 COPIED = 2 * GIB
 Row = dict[str, Any]
 
@@ -162,7 +164,7 @@ def flat_rows(
     bare, bare_loading = timed(lambda: bare_flat(stored, gpu.number))
     few = queries[: options.cpu_batch]
     expected, batch_seconds = timed(lambda: exact.search(few, K))
-    single = milliseconds(lambda: exact.search(queries[:1], K), 3)
+    single = milliseconds(lambda: exact.search(queries[:1], K), 3 if len(stored) <= FEW else 1)
     agreement = same(moved.search(few, K), expected)
     found = []
     for batch in options.batches:
@@ -206,7 +208,7 @@ def list_rows(
         folder.mkdir(exist_ok=True)
         return build_base(blocks, rows, dim, recipe, folder, workers=os.cpu_count() or 1, device=where)
 
-    on_cpu = timed(lambda: build("cpu"))[1] if rows == min(options.rows) else None
+    on_cpu = timed(lambda: build("cpu"))[1] if rows <= FEW and kind in LARGE else None
     facts, seconds = timed(lambda: build(f"cuda:{gpu.number}"))
     folder = tmp / f"cuda{gpu.number}"
     exact = ExactVectors([stored])

@@ -283,7 +283,7 @@ def test_filters_on_lists_give_what_the_cpu_gives(gpus, files: Path) -> None:
     assert any("not among the nearest rows" in note for note in notes)
 
 
-@pytest.mark.parametrize("factory", ["HNSW8", "IVF16,RaBitQ", "IVF16,PQ4x4fs", "IVF16,SQ6"])
+@pytest.mark.parametrize("factory", ["HNSW8", "IVF16,RaBitQ", "IVF16,PQ4x4fs", "IVF16,SQbf16"])
 def test_kinds_that_gpus_do_not_have_stay_on_the_cpu_with_the_reason(gpus, files: Path, factory: str) -> None:
     index = lists_index(files, factory)
     moved = placed(index, "cuda:0")

@@ -238,7 +238,7 @@ def test_doctor_warns_of_wheels_that_cannot_run_and_of_unused_gpus() -> None:
         ("IVF16,Flat", 384, False, "ivf-flat", ""),
         ("IVF16_HNSW32,SQfp16", 384, False, "ivf-sq", ""),
         ("IVF16,SQ8", 384, False, "ivf-sq", ""),
-        ("IVF16,SQ6", 384, False, "cpu", "SQ6"),
+        ("IVF16,SQ6", 384, False, "ivf-sq", ""),
         ("IVF16,SQbf16", 384, False, "cpu", "SQbf16"),
         ("IVF16,SQ8", 6_143, False, "ivf-sq", ""),
         ("IVF16,SQ8", 6_144, False, "cpu", "at most 6,143 dimensions"),

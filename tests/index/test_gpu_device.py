@@ -24,7 +24,16 @@ from unabridged.index.recipe import choose_recipe
 pytestmark = pytest.mark.gpu
 
 N, D = 30_000, 96
-LISTS = ["IVF64,Flat", "IVF64,SQfp16", "IVF64,SQ8", "IVF64,SQ4", "IVF64,PQ48np", "IVF64,PQ96np", "OPQ48,IVF64,PQ48np"]
+LISTS = [
+    "IVF64,Flat",
+    "IVF64,SQfp16",
+    "IVF64,SQ8",
+    "IVF64,SQ6",
+    "IVF64,SQ4",
+    "IVF64,PQ48np",
+    "IVF64,PQ96np",
+    "OPQ48,IVF64,PQ48np",
+]
 
 
 def gpu_count() -> int:

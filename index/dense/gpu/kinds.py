@@ -22,8 +22,8 @@ CUVS_BITS = range(4, 9)
 """Bits per code of product quantizers that cuVS has; FAISS's own code has 8."""
 PQ_CODES = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 """Bytes per code that FAISS's own code has kernels for."""
-SQ_CODES = ("SQ8", "SQ4", "SQfp16")
-"""Scalar quantizers that it has (6 bits and bfloat16 are missing)."""
+SQ_CODES = ("SQ8", "SQ6", "SQ4", "SQfp16")
+"""Scalar quantizers that it has (bfloat16 is missing)."""
 
 CPU, FLAT, IVF_FLAT, IVF_SQ, IVF_PQ, CAGRA = "cpu", "flat", "ivf-flat", "ivf-sq", "ivf-pq", "cagra"
 
