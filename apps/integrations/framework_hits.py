@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unabridged.contracts import JSON, Hit
+from unabridged.contracts import JSON, Hit, Level
+from unabridged.errors import UsageError
 from unabridged.retrievers.api import open_index
 from unabridged.retrievers.opened import Index
+from unabridged.retrievers.result import Mode
 
 RECORD = ("doc_id", "start", "end", "score", "rank", "stages", "sha256")
 """What every hit's metadata has; a document's own field of such a name gets ``document_`` before it."""
@@ -38,6 +40,17 @@ class Native:
 def opened(index: Index | str | Path) -> Index:
     """The index, opened if it is given as a folder."""
     return index if isinstance(index, Index) else open_index(index)
+
+
+def searched(k: Any, mode: Any, level: Any) -> dict[str, Any]:
+    """Options of a search, of their types; :class:`UsageError` for those that no search has."""
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        raise UsageError(f"The number of hits is {k!r}; expected a positive whole number.")
+    try:
+        return {"k": k, "mode": Mode(mode), "level": Level(level)}
+    except ValueError as error:
+        modes, levels = (", ".join(one.value for one in kind) for kind in (Mode, Level))
+        raise UsageError(f"{error}; modes are {modes}, levels {levels}.") from error
 
 
 def natives(index: Index, hits: Iterable[Hit]) -> list[Native]:

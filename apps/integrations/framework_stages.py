@@ -95,8 +95,9 @@ class SecondStage:
             raise UsageError("There is a ranker and a selector; expected one of them.")
         if ranker is None and selector is None and top_n is None and budget is None:
             raise UsageError("Nothing would be done: give a ranker, a selector, top_n or a budget.")
-        if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, int) or top_n < 1):
-            raise UsageError(f"top_n={top_n!r}; expected a positive whole number of documents.")
+        for name, number, of in (("top_n", top_n, "documents"), ("budget", budget, "tokens")):
+            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+                raise UsageError(f"{name}={number!r}; expected a positive whole number of {of}.")
         _check_packing(packing or {}, budget, sources)
         self.ranker, self.selector = ranker, selector
         self.top_n, self.budget, self.tokenizer = top_n, budget, tokenizer

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from unabridged._extras import require
-from unabridged.apps.integrations.framework_hits import RECORD, Native, natives, opened, span_id
+from unabridged.apps.integrations.framework_hits import RECORD, Native, natives, opened, searched, span_id
 from unabridged.apps.integrations.framework_stages import Piece, SecondStage
 from unabridged.apps.integrations.framework_texts import Given
 from unabridged.contracts import Level
@@ -66,9 +66,10 @@ class UnabridgedRetriever:
 
         ``filters`` are Haystack's, or a mapping of fields to wanted values.
         """
+        options = searched(top_k, mode, level)
         self._index = index
         self.top_k, self.filters = top_k, filters
-        self.mode, self.level = Mode(mode).value, Level(level).value
+        self.mode, self.level = options["mode"].value, options["level"].value
 
     def warm_up(self) -> None:
         """Opens the index."""
@@ -250,6 +251,8 @@ def _document(one: Native) -> Document:
 
 
 def _given(document: Document) -> Given:
+    if not isinstance(document, Document):
+        raise UsageError(f"One of the documents is {type(document).__name__}; expected a Document of haystack.")
     if document.content is None:
         raise UsageError(f"Document {document.id!r} has no text. Only documents with content can be ranked and packed.")
     label = document.meta.get("file_path") or document.id

@@ -17,12 +17,11 @@ from typing import Any
 
 from unabridged._extras import require
 from unabridged.apps.integrations.framework_hits import Native, natives, opened, span_id
-from unabridged.apps.integrations.framework_stages import Outcome, Piece, SecondStage
+from unabridged.apps.integrations.framework_stages import Outcome, Piece
 from unabridged.apps.integrations.framework_texts import Given
 from unabridged.contracts import Level
 from unabridged.errors import UsageError
 from unabridged.rankers.context.contracts import ContextPack
-from unabridged.rankers.context.counting import DEFAULT_TOKENIZER
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 
@@ -35,7 +34,9 @@ from langchain_core.callbacks import (  # noqa: E402 - the message above comes f
 )
 from langchain_core.documents import BaseDocumentCompressor, Document  # noqa: E402
 from langchain_core.retrievers import BaseRetriever  # noqa: E402
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator  # noqa: E402
+from pydantic import Field, field_serializer, field_validator  # noqa: E402
+
+from unabridged.apps.integrations.framework_fields import StageFields  # noqa: E402
 
 
 class UnabridgedRetriever(BaseRetriever):
@@ -57,6 +58,10 @@ class UnabridgedRetriever(BaseRetriever):
     def _open(cls, index: Any) -> Any:
         return opened(index) if isinstance(index, (str, Path)) else index
 
+    @field_serializer("index", when_used="json")
+    def _folder(self, index: Index) -> str:
+        return str(index.folder)
+
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
@@ -76,28 +81,13 @@ class UnabridgedRetriever(BaseRetriever):
         return {**own, **given}
 
 
-class UnabridgedCompressor(BaseDocumentCompressor):
+class UnabridgedCompressor(StageFields, BaseDocumentCompressor):
     """Documents of any retriever, best first: reranked, cut to ``top_n``, and packed under a budget of tokens.
 
     The fields are those of :class:`~unabridged.apps.integrations.framework_stages.SecondStage`.  With a budget, spans
     that overlap come out as one document and ``metadata["packed"]`` says how; the first document has under
     ``dropped`` what was left out and why.  :meth:`pack` gives the same as one text with numbered sources.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    ranker: Any = None
-    selector: Any = None
-    top_n: int | None = None
-    budget: int | None = None
-    tokenizer: Any = DEFAULT_TOKENIZER
-    sources: Any = None
-    packing: Mapping[str, Any] | None = None
-    _stage: SecondStage = PrivateAttr()
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Checks the options together; nothing is loaded yet."""
-        self._stage = SecondStage(**{name: getattr(self, name) for name in type(self).model_fields})
 
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
@@ -121,6 +111,8 @@ def _document(one: Native) -> Document:
 
 
 def _given(document: Document) -> Given:
+    if not isinstance(document, Document):
+        raise UsageError(f"One of the documents is {type(document).__name__}; expected a Document of langchain_core.")
     known = document.metadata
     return Given.of(document.page_content, known, label=known.get("source") or document.id, score=known.get("score"))
 

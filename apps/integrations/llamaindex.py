@@ -16,20 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from unabridged._extras import require
-from unabridged.apps.integrations.framework_hits import RECORD, Native, natives, opened, span_id
-from unabridged.apps.integrations.framework_stages import PACKED, RERANKED, Outcome, Piece, SecondStage
+from unabridged.apps.integrations.framework_hits import RECORD, Native, natives, opened, searched, span_id
+from unabridged.apps.integrations.framework_stages import PACKED, RERANKED, Outcome, Piece
 from unabridged.apps.integrations.framework_texts import Given
 from unabridged.contracts import Level
 from unabridged.errors import UsageError
 from unabridged.rankers.context.contracts import ContextPack
-from unabridged.rankers.context.counting import DEFAULT_TOKENIZER
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
 
 require("llama_index", extra="llamaindex", purpose="retrievers for LlamaIndex")
 
 from llama_index.core.base.base_retriever import BaseRetriever  # noqa: E402 - the message above comes first
-from llama_index.core.bridge.pydantic import ConfigDict, PrivateAttr  # noqa: E402
 from llama_index.core.postprocessor.types import BaseNodePostprocessor  # noqa: E402
 from llama_index.core.schema import (  # noqa: E402
     BaseNode,
@@ -40,6 +38,8 @@ from llama_index.core.schema import (  # noqa: E402
     RelatedNodeInfo,
     TextNode,
 )
+
+from unabridged.apps.integrations.framework_fields import StageFields  # noqa: E402
 
 _HIDDEN = [*RECORD, RERANKED, PACKED, "shown"]
 """Metadata that no model reads: LlamaIndex writes all other fields in front of a node's text."""
@@ -65,7 +65,7 @@ class UnabridgedRetriever(BaseRetriever):
         """``index`` is one that is open, or its folder; ``options`` are those of LlamaIndex's retrievers."""
         super().__init__(**options)
         self.index = opened(index)
-        self._options: dict[str, Any] = {"k": k, "mode": mode, "level": level, "filter": filter}
+        self._options = {**searched(k, mode, level), "filter": filter}
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         found = self.index.search_one(_question(query_bundle), **self._options)
@@ -76,30 +76,13 @@ class UnabridgedRetriever(BaseRetriever):
         return [_node(one) for one in natives(self.index, found)]
 
 
-class UnabridgedPostprocessor(BaseNodePostprocessor):
+class UnabridgedPostprocessor(StageFields, BaseNodePostprocessor):
     """Nodes of any retriever, best first: reranked, cut to ``top_n``, and packed under a budget of tokens.
 
     The fields are those of :class:`~unabridged.apps.integrations.framework_stages.SecondStage`.  With a budget, spans
     that overlap come out as one node and ``metadata["packed"]`` says how; the first node has under ``dropped`` what was
     left out and why.  :meth:`pack` gives the same as one text with numbered sources.
     """
-
-    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
-
-    ranker: Any = None
-    selector: Any = None
-    top_n: int | None = None
-    budget: int | None = None
-    tokenizer: Any = DEFAULT_TOKENIZER
-    sources: Any = None
-    packing: Mapping[str, Any] | None = None
-    _stage: SecondStage = PrivateAttr()
-
-    def model_post_init(self, context: Any, /) -> None:
-        """Checks the options together; nothing is loaded yet."""
-        super().model_post_init(context)
-        own = ("ranker", "selector", "top_n", "budget", "tokenizer", "sources", "packing")
-        self._stage = SecondStage(**{name: getattr(self, name) for name in own})
 
     @classmethod
     def class_name(cls) -> str:
@@ -150,6 +133,8 @@ def _node(one: Native) -> NodeWithScore:
 
 def _given(scored: NodeWithScore) -> Given:
     """A node by its own offsets; any that splitters of LlamaIndex made has them, in the document it was split from."""
+    if not isinstance(scored, NodeWithScore):
+        raise UsageError(f"One of the nodes is {type(scored).__name__}; expected a NodeWithScore of llama_index.")
     node = scored.node
     start, end = getattr(node, "start_char_idx", None), getattr(node, "end_char_idx", None)
     known = {"doc_id": node.ref_doc_id, "start": start, "end": end, "sha256": node.metadata.get("sha256")}
