@@ -13,7 +13,7 @@ from unabridged.apps.rankers import OpenRanker
 from unabridged.apps.rerank_hits import RerankedHits
 from unabridged.apps.rerank_hits import rerank as reranked
 from unabridged.apps.selector_names import load_selector
-from unabridged.contracts import Level
+from unabridged.contracts import Hit, Level, Span
 from unabridged.errors import UsageError
 from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.contracts import Spent, Status
@@ -65,13 +65,14 @@ def hits_for(question: str, opened: Any, sources: Any, order: Ordering, cancel: 
     sources = getattr(hits, "sources", None) if sources is None else sources
     clock = time.perf_counter()
     if order.rerank is not None:
-        ranked = reranked(question, list(hits), model=order.rerank, depth=order.depth, mode=order.mode)
+        given = [_hit(hit, rank) for rank, hit in enumerate(hits, 1)]
+        ranked = reranked(question, given, model=order.rerank, depth=order.depth, mode=order.mode)
         hits, spent = ranked, ranked.ranking.spent
         notes = _unranked(ranked)
         timings["rerank_ms"] = _since(clock)
     elif order.select is not None:
         selector = load_selector(order.select) if isinstance(order.select, str) else order.select
-        passages = [_passage(hit) for hit in hits]
+        passages = [_passage(hit, "select") for hit in hits]
         scored = selector.score(question, passages, cancel=cancel) if passages else Scored(())
         # Those without a score come last in a pack, which sorts.
         hits, spent = list(zip(passages, scored.scores, strict=True)), scored.spent
@@ -98,8 +99,18 @@ def _unscored(scored: Scored, label: str) -> tuple[str, ...]:
     )
 
 
-def _passage(hit: Any) -> Passage:
-    """A hit as a selector takes it; :class:`UsageError` for one that does not bring its text."""
+def _hit(hit: Any, rank: int) -> Hit:
+    """A hit as a ranker takes it; the order in which hits are given is that of a first stage."""
+    if isinstance(hit, Hit):
+        return hit
+    one = _passage(hit, "rerank")
+    return Hit(rank=rank, doc_id=one.doc_id, score=1.0 / rank, span=Span(one.start, one.end, one.text))
+
+
+def _passage(hit: Any, option: str) -> Passage:
+    """A hit with its text; :class:`UsageError` for one that does not bring it."""
+    if isinstance(hit, tuple) and len(hit) == 2:
+        hit = hit[0]
     if isinstance(hit, Passage):
         return hit
     try:
@@ -110,8 +121,8 @@ def _passage(hit: Any) -> Passage:
         return Passage(hit.doc_id, span.start, span.end, span.text)
     except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(
-            f"select reads the text of each hit, and a {type(hit).__name__} has not all of doc_id, start, end and "
-            "text. Give hits of a search, passages or such mappings, or leave select out."
+            f"{option} reads the text of each hit, and a {type(hit).__name__} has not all of doc_id, start, end and "
+            f"text. Give hits of a search, passages or such mappings, or leave {option} out."
         ) from error
 
 

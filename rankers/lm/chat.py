@@ -10,6 +10,7 @@ from unabridged._extras import require
 from unabridged.contracts import JSON
 from unabridged.errors import BadRequest, UsageError
 from unabridged.rankers.lm.contracts import Message, Prompt
+from unabridged.rankers.lm.letters import encodable
 
 PARAGRAPH = "\n\n"
 """Between the messages of a plain layout, and before the answer."""
@@ -54,7 +55,8 @@ class ChatFormat:
 
     def ids(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens, with those control tokens that the template writes."""
-        ids = [int(number) for number in self._tokenizer.encode(self.render(prompt), add_special_tokens=False)]
+        text = encodable(self.render(prompt))
+        ids = [int(number) for number in self._tokenizer.encode(text, add_special_tokens=False)]
         return ids if self.has_template else [*self._lead, *ids]
 
     @cached_property

@@ -13,7 +13,8 @@ from typing import Any
 from unabridged.errors import ContentFiltered, MalformedResponse, ModelError, ServerUnavailable
 from unabridged.rankers.lm.contracts import Finish, Usage
 from unabridged.rankers.lm.failures import SHOWN, Refusal, classify, masked
-from unabridged.rankers.lm.replies import HALF, Reply, finish_of, read_content, read_top, read_usage, whole_letters
+from unabridged.rankers.lm.letters import FIRST_HALF, whole_letters
+from unabridged.rankers.lm.replies import Reply, finish_of, read_content, read_top, read_usage
 
 _DATA, _END = "data:", "[DONE]"
 _ENDS = re.compile(rb"\r\n|\n|\r")
@@ -121,7 +122,7 @@ class EventReader:
         if content and not (self.text or self._half):
             self._top = read_top(choice.get("logprobs"))
         new, self._half = self._half + content, ""
-        if new and HALF.match(new[-1]):
+        if new and FIRST_HALF.match(new[-1]):
             new, self._half = new[:-1], new[-1]
         new = whole_letters(new)
         self.text += new

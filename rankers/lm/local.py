@@ -25,6 +25,7 @@ from unabridged.rankers.lm.constrained import TokenGrammar
 from unabridged.rankers.lm.contracts import Capabilities, Completion, Constraint, Outcome, Prompt, Sampling
 from unabridged.rankers.lm.distribution import EntropyReader
 from unabridged.rankers.lm.lanes import Weights
+from unabridged.rankers.lm.letters import encodable
 from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.streaming import written
 from unabridged.rankers.lm.vocabulary import Vocabulary
@@ -210,7 +211,7 @@ class LocalModel:
 
     def cut(self, text: str, tokens: int) -> str:
         """The longest beginning of at most ``tokens`` tokens that the tokenizer's own boundaries allow."""
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        found = self.tokenizer(encodable(text), add_special_tokens=False, return_offsets_mapping=True)
         offsets = found["offset_mapping"]
         if len(offsets) <= tokens:
             return text
@@ -296,4 +297,4 @@ class LocalModel:
         )
 
     def _encode(self, text: str) -> list[int]:
-        return [int(number) for number in self.tokenizer.encode(text, add_special_tokens=False)]
+        return [int(number) for number in self.tokenizer.encode(encodable(text), add_special_tokens=False)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from unabridged.contracts import JSON
 from unabridged.errors import ContentFiltered, MalformedResponse
 from unabridged.rankers.lm.contracts import Choice, Constraint, Finish, Usage
+from unabridged.rankers.lm.letters import whole_letters
 from unabridged.rankers.lm.requests import ANSWER, RANKING
 
 _FINISH: dict[str, Finish] = {
@@ -20,10 +20,6 @@ _FINISH: dict[str, Finish] = {
     "content_filter": "filtered",
 }
 """Ends other than these are taken for ``stop``: servers have words of their own for an end token."""
-
-HALF = re.compile("[\ud800-\udbff]")
-"""The first half of a letter beyond U+FFFF, as JSON may write it."""
-_HALVES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +102,6 @@ def read_content(message: Mapping[str, Any], where: str) -> str:
     if not isinstance(content, str):
         raise MalformedResponse(f"{where} answered with content of type {type(content).__name__}.")
     return content
-
-
-def whole_letters(text: str) -> str:
-    """``text`` with halves of letters joined to letters; U+FFFD for a half without its other one.
-
-    Halves have no bytes in UTF-8: nothing could print, store or count such a text.
-    """
-    if _HALVES.search(text) is None:
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def read_usage(stated: JSON) -> Usage | None:

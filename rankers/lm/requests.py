@@ -14,6 +14,7 @@ from typing import Any
 from unabridged.contracts import JSON
 from unabridged.rankers.lm.contracts import Choice, Constraint, Prompt, Sampling
 from unabridged.rankers.lm.failures import Refusal
+from unabridged.rankers.lm.letters import encodable
 
 MOST_LOGPROBS = 20
 """Alternatives that the protocol gives at most."""
@@ -72,7 +73,7 @@ class Dialect:
         if sampling.top_logprobs and self.takes("logprobs"):
             wanted |= {"logprobs": True, "top_logprobs": min(MOST_LOGPROBS, sampling.top_logprobs)}
         limit = sampling.max_tokens
-        messages = [{"role": message.role, "content": message.content} for message in prompt]
+        messages = [{"role": message.role, "content": encodable(message.content)} for message in prompt]
         if self.sends_schema(sampling, constraint) and constraint is not None:
             wanted["response_format"] = schema_format(constraint, plain=self._plain_schema)
             # JSON is longer than the plain list that the caller reckoned with.  The schema bounds its length; a token

@@ -17,6 +17,10 @@ _FILE = Path(__file__).parents[1] / "rankers" / "generate" / "writing_models.py"
 _SPEC = importlib.util.spec_from_file_location("writing_models_of_options", _FILE)
 _WRITING = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_WRITING)
+_SERVER_FILE = Path(__file__).parents[1] / "rankers" / "lm" / "scripted_server.py"
+_SERVER_SPEC = importlib.util.spec_from_file_location("scripted_server_of_options", _SERVER_FILE)
+_SERVER = importlib.util.module_from_spec(_SERVER_SPEC)
+_SERVER_SPEC.loader.exec_module(_SERVER)
 TEXTS = {"a": "hello world, nobody signed this", "b": "the annex was signed by Anna in the old hall"}
 HITS = [{"doc_id": name, "start": 0, "end": len(text), "text": text} for name, text in TEXTS.items()]
 QUESTION = "who signed the annex?"
@@ -175,3 +179,34 @@ def test_passages_that_a_selector_could_not_score_are_told() -> None:
     assert found.notes == ("1 of 2 passages have no score by half, and come last: ServerUnavailable: it is down",)
     assert ask(select=Half("behind the first stage's best", "empty")).notes == ()
     assert ask(select="bm25").notes == ()
+
+
+def test_half_a_letter_in_question_or_document_is_shown_as_an_unknown_one(tmp_path: Path) -> None:
+    from unabridged.rankers.lm.local import LocalModel
+
+    file = Path(__file__).parents[1] / "rankers" / "lm" / "tiny_language_models.py"
+    spec = importlib.util.spec_from_file_location("tiny_language_models_of_options", file)
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    model = LocalModel.load(tiny.llama(tmp_path / "model"), device="cpu")
+    texts = {"a": "signed by Anna \ud83d today."}
+    found = ask("who \udcff?", [{"doc_id": "a"}], sources=texts, model=model, max_tokens=4)
+    assert found.pack.sources[0].text == texts["a"]
+
+
+@pytest.mark.parametrize(
+    "hits",
+    [HITS, [(hit, 1.0) for hit in HITS], [ub.Hit(1, "b", 2.0, ub.Span(0, 5, TEXTS["b"][:5]))]],
+    ids=["mappings", "pairs", "hits"],
+)
+def test_hits_of_every_shape_are_scored_and_ranked(hits: Any) -> None:
+    server = _SERVER.serving(_SERVER.answer("[2] > [1]"))
+    assert ask(found=hits, sources=TEXTS, select="bm25").found
+    with server as script:
+        assert ask(found=hits, sources=TEXTS, rerank=f"openai:m@{script.url}").notes == ()
+
+
+@pytest.mark.parametrize("option", [{"select": "bm25"}, {"rerank": "openai:m@http://127.0.0.1:9/v1"}], ids=str)
+def test_a_hit_without_its_text_cannot_be_ordered(option: Any) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option))} reads the text of each hit, and a dict has not all"):
+        ask(found=[{"doc_id": "a"}], sources=TEXTS, **option)

@@ -413,9 +413,15 @@ def test_an_error_that_an_old_server_reports_without_its_field_is_that_error(scr
         pieces_and_error(ask(script), ContextOverflow)
 
 
-def test_a_prompt_that_no_request_can_hold_is_a_bad_request(scripted):
+def test_half_a_letter_in_a_prompt_is_asked_as_an_unknown_one(scripted, tiny_model):
+    prompt = [Message("user", "half \ud83d of it")]
     with scripted.serving(stream_of(event("x", finish="stop"))) as script:
         model = ServerModel("m", Server(base_url=script.url, retry=FAST))
-        stream = model.stream([Message("user", "half \ud83d")], Sampling(max_tokens=3))
-        pieces_and_error(stream, BadRequest)
-        assert script.requests == []
+        split(model.stream(prompt, Sampling(max_tokens=3)))
+        assert script.requests[0]["messages"][0]["content"] == "half \ufffd of it"
+    asked = [Message("user", "half \ufffd of it")]
+    assert tiny_model.ids(prompt) == tiny_model.ids(asked)
+    assert tiny_model.count_texts(["a\ud83d"]) == tiny_model.count_texts(["a\ufffd"])
+    assert tiny_model.cut("ab\ud83dcd", 2) == "ab"
+    assert tiny_model.cut("ab\ud83dcd", 6) == "ab\ud83dc"
+    split(tiny_model.stream(prompt, Sampling(max_tokens=3)))
