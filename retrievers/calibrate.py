@@ -40,7 +40,7 @@ def calibrate(
     texts = [*sample.long, *sample.short] or ["a"]
     aside = Spent.now()
     # Before the model is there: later, what was freed between live objects would be taken for free.
-    per_character, one_text = _of_tokens(encoder, sample, settings)
+    per_character = _of_tokens(encoder, sample, settings)
     give_back()
     aside = aside.ago
     _encode(encoder, [texts[0][: sample.segment_characters]], settings)
@@ -68,7 +68,6 @@ def calibrate(
         fixed_disk=fixed_disk,
         short=kinds["short"],
         long=kinds["long"],
-        one_text=one_text,
         ram_base=base,
         ram_work=work,
         ram_per_character=per_character,
@@ -123,34 +122,22 @@ def _first(texts: Sequence[str], characters: int) -> list[str]:
     return chosen
 
 
-def _of_tokens(encoder: Encoder, sample: Sample, settings: BuildSettings) -> tuple[float | None, Spent]:
-    """Bytes that the tokens of a character take while a unit is encoded; time that one long text takes more.
+def _of_tokens(encoder: Encoder, sample: Sample, settings: BuildSettings) -> float | None:
+    """Bytes that the tokens of a character take while a unit is encoded.
 
     None for encoders that do not give tokens apart from vectors.
     """
     find = getattr(encoder, "sequences", None)
     if find is None:
-        return None, Spent()
+        return None
     from unabridged.encoders.reading import Distinct
 
-    def tokens(of: Sequence[str]) -> Spent:
-        since = Spent.now()
-        held = find(Distinct.of(of), settings.overflow)
-        del held
-        return since.ago
-
     texts = list(unit_of(sample))
-    size = sum(map(len, texts))
-    tokens([texts[0][: sample.segment_characters]])
+    find(Distinct.of([texts[0][: sample.segment_characters]]), settings.overflow)
     base = resident_ram()
     reset_peak()
-    together = tokens(texts)
-    per_character = max(0.0, peak_ram() - base) / size
-    if sample.longest < TRIED_UNIT or not sample.long:
-        return per_character, Spent()
-    apart = tokens(_first(sample.long, size))
-    more = Spent(together.wall - apart.wall, together.cpu - apart.cpu).times(1 / len(texts[0]))
-    return per_character, Spent(max(0.0, more.wall), max(0.0, more.cpu))
+    find(Distinct.of(texts), settings.overflow)
+    return max(0.0, peak_ram() - base) / sum(map(len, texts))
 
 
 def _of_unit(encoder: Encoder, sample: Sample, settings: BuildSettings, rate: float) -> float:

@@ -67,8 +67,6 @@ class Calibration:
     short: Kind
     """Documents that fit a window."""
     long: Kind
-    one_text: Spent
-    """What one character takes more where it stands in one long text, whose tokens are found by one thread."""
     ram_base: int
     """The program with the model, between units."""
     ram_work: int
@@ -88,7 +86,7 @@ class Calibration:
     def from_json(cls, values: Mapping[str, Any]) -> Calibration:
         """What :meth:`as_json` gave."""
         kinds = {name: Kind.from_json(values[name]) for name in ("short", "long")}
-        spent = {name: Spent(**values[name]) for name in ("start", "fixed", "one_text")}
+        spent = {name: Spent(**values[name]) for name in ("start", "fixed")}
         return cls(**{**values, **kinds, **spent})
 
 

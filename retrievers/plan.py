@@ -92,6 +92,8 @@ class Amounts:
     """Characters of the longest document."""
     unit: int
     """Characters of the largest unit."""
+    pair: int
+    """Characters of the largest two units that follow each other: the tokens of both are held."""
 
 
 def make_plan(
@@ -187,7 +189,7 @@ def _measured(
         + _beside(tried.long, amounts.characters_long),
         "approximate index": base_seconds(recipe),
     }
-    held = tried.ram_work + tried.ram_per_character * amounts.unit
+    held = tried.ram_work + tried.ram_per_character * amounts.pair
     return {
         "seconds": {name: value.wall for name, value in spent.items()},
         "cpu_seconds": {name: value.cpu for name, value in spent.items()},
@@ -207,7 +209,7 @@ def _unmeasured(
 ) -> tuple[dict[str, dict[str, float]], float | None]:
     """The sums of a plan from arithmetic and constants, and tokens per second."""
     rate = encode_rate(encoder)
-    held = TOKEN_RAM * max(0, survey.largest_unit - UNIT_CHARACTERS)
+    held = TOKEN_RAM * max(0, survey.largest_pair - UNIT_CHARACTERS)
     parts: dict[str, dict[str, float]] = {
         "ram": {"program": BASE_RAM, "model": weights_bytes(encoder), **_larger(held, recipe)},
         "disk": {
@@ -228,7 +230,7 @@ def _unmeasured(
 def _larger(held: float, recipe: Recipe) -> dict[str, float]:
     """Memory for a unit or for the approximate index: one is let go before the other begins."""
     build = 0.0 if recipe.is_flat else recipe.build_ram + FAISS_RAM
-    return {"largest unit": held} if held >= build else {"approximate index": build}
+    return {"units under way": held} if held >= build else {"approximate index": build}
 
 
 def _encoding(tried: Calibration, amounts: Amounts) -> Spent:
@@ -236,7 +238,7 @@ def _encoding(tried: Calibration, amounts: Amounts) -> Spent:
     total = Spent()
     if short is not None and long is not None:
         total = short.times(amounts.tokens_short) + long.times(amounts.tokens_long)
-    return total + (tried.one_text.times(amounts.longest) if amounts.tokens_long else Spent())
+    return total
 
 
 def _beside(kind: Kind, characters: float) -> Spent:
@@ -286,6 +288,7 @@ def _amounts(found: Scan, survey: Survey, ratio: float, capacity: int, read: int
         tokens_long=float(read - tokens),
         longest=found.longest,
         unit=survey.largest_unit,
+        pair=survey.largest_pair,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from unabridged.errors import ResourceError, UsageError
@@ -180,7 +181,7 @@ def milvus(question: Question, load: Load, machines: int) -> Need:
     memory = disk = 0.0
     raw = 4 * question.dim
     for name, rows in load.sets.items():
-        index = _asked(lambda rows=rows: milvus_index(question.recipe, rows, question.dim), need)
+        index = _asked(partial(milvus_index, question.recipe, rows, question.dim), need)
         need.recipes[name] = {"kind": index.kind, "build": dict(index.build), "search": dict(index.search)}
         per, how = _milvus_row(index, question.dim)
         nlist = index.build.get("nlist", 0)
@@ -235,7 +236,7 @@ def pgvector(question: Question, load: Load) -> Need:
     need = Need(1)
     dim, tables, indexes, seconds = question.dim, 0.0, 0.0, 0.0
     for name, rows in load.sets.items():
-        index = _asked(lambda rows=rows: pgvector_index(question.recipe, rows, dim, PG_WIDEST_INDEX), need)
+        index = _asked(partial(pgvector_index, question.recipe, rows, dim, PG_WIDEST_INDEX), need)
         need.recipes[name] = {"kind": index.kind, "build": dict(index.build), "search": dict(index.search)}
         table, how = pg_table(rows, dim)
         size, what = pg_index(index, rows, dim)

@@ -1,4 +1,4 @@
-"""What a plan needs of a corpus beside its counts, noted while it is scanned: passages, and the largest unit.
+"""What a plan needs of a corpus beside its counts, noted while it is scanned: passages, and the largest units.
 
 A passage is a piece of at most ``PASSAGE_CHARACTERS`` of a document.  They are drawn by size, so that a document
 with 40 % of the characters has about 40 % of the passages: weighted sampling without replacement (Efraimidis and
@@ -46,10 +46,12 @@ class Survey:
         self._heap: list[tuple[float, int, Passage]] = []
         self._refused = -math.inf
         self._noted = False
-        self._unit = self._unit_documents = 0
+        self._unit = self._unit_documents = self._before = 0
         self._order = 0
         self.largest_unit = 0
         """Characters of the largest run of documents that a fresh build encodes together."""
+        self.largest_pair = 0
+        """Those of two such runs, one after the other: one is on the device while the next one's tokens wait."""
         self.spent = Spent()
         """What one reading of the corpus took, without these notes."""
 
@@ -94,7 +96,8 @@ class Survey:
 
     def _close(self) -> None:
         self.largest_unit = max(self.largest_unit, self._unit)
-        self._unit = self._unit_documents = 0
+        self.largest_pair = max(self.largest_pair, self._before + self._unit)
+        self._before, self._unit, self._unit_documents = self._unit, 0, 0
 
     def _draw(self, text: str, characters: int) -> None:
         from xxhash import xxh3_64_intdigest
