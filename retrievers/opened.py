@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,7 @@ from unabridged.retrievers.result import Mode, RankedList, SearchResult
 from unabridged.retrievers.rows import RowMap
 from unabridged.retrievers.scoring import DEFAULT_SCORING, DocumentScoring, Fusion
 from unabridged.retrievers.state import IndexState
+from unabridged.retrievers.together import together
 from unabridged.retrievers.verified import check_files
 
 DEPTH = 100
@@ -52,6 +53,12 @@ class _Asked:
     """For one query."""
     wanted: Filter | None = None
     """The filter that ``allow`` came from, for who can apply it by itself."""
+    stage: DenseStage | None = None
+    """For searches by vector."""
+    dense_ms: float = 0.0
+    """For one query, of what was asked for all of them together."""
+    notes: tuple[str, ...] = ()
+    """Of the same."""
 
 
 class Index:
@@ -213,7 +220,7 @@ class Index:
             places = [self.rows.locate(row) for row in rows.tolist()]
             ids = tuple(shard.id(local) for shard, local, _ in places)
             timings["total_ms"] = round(sum(timings.values()), 3)
-            found.append(RankedList(query, ids, final.scores, timings, self._notes(vector, notes)))
+            found.append(RankedList(query, ids, final.scores, timings, self._notes(vector, (*asked.notes, *notes))))
         return found
 
     def search_one(
@@ -247,7 +254,16 @@ class Index:
         vectors = self._encode(texts) if chosen[0] is not Mode.BM25 else None
         encoding = (time.perf_counter() - started) * 1000 / max(1, len(texts))
         pairs = tuple(zip(texts, itertools.repeat(None) if vectors is None else vectors, strict=False))
-        return _Asked(pairs, min(k, max(1, self.state.segment_rows)), *chosen, allow, encoding, wanted or None)
+        asked = _Asked(pairs, min(k, max(1, self.state.segment_rows)), *chosen, allow, encoding, wanted or None)
+        return asked if vectors is None else self._together(asked, vectors)
+
+    def _together(self, asked: _Asked, vectors: Floats) -> _Asked:
+        """With what a GPU can say for all queries at once."""
+        started = time.perf_counter()
+        with noted() as notes:
+            stage = together(self._stage(asked.wanted), vectors, _depth(asked), asked.level, asked.allow)
+        taken = (time.perf_counter() - started) * 1000 / max(1, len(vectors))
+        return replace(asked, stage=stage, dense_ms=taken, notes=tuple(notes))
 
     def _plan(self, queries: Sequence[str], k: int, mode: Mode | str, level: Level | str) -> tuple[Mode, Level]:
         if isinstance(queries, str):
@@ -302,17 +318,18 @@ class Index:
         """The first k rows, the rankings they come from, and milliseconds."""
         k, mode, level, allow = asked.k, asked.mode, asked.level, asked.allow
         timings = {"encode_ms": round(asked.encoding_ms, 3)} if vector is not None else {}
-        depth = k if mode is not Mode.HYBRID else max(DEPTH, 2 * k)
+        depth = _depth(asked)
         rankings: dict[str, Ranking] = {}
         clock = time.perf_counter()
         if vector is not None:
-            stage = self._stage(asked.wanted)
+            stage = asked.stage or self._stage(asked.wanted)
             rankings["dense"] = (
                 stage.rank_documents(vector, depth, allow)
                 if level is not Level.SEGMENT
                 else stage.rank_segments(vector, depth, allow)
             )
             clock = _lap(timings, "dense_ms", clock)
+            timings["dense_ms"] = round(timings["dense_ms"] + asked.dense_ms, 3)
         if mode is not Mode.DENSE:
             rankings["bm25"] = self.lexical.rank(query, depth, level, allow)
             clock = _lap(timings, "bm25_ms", clock)
@@ -326,15 +343,18 @@ class Index:
         hits = tuple(self._hits(query, vector, final, rankings, asked.mode, asked.level))
         _lap(timings, "finish_ms", clock)
         timings["total_ms"] = round(sum(timings.values()), 3)
-        return SearchResult(query, asked.mode, hits, timings, self, self._notes(vector, notes))
+        return SearchResult(query, asked.mode, hits, timings, self, self._notes(vector, (*asked.notes, *notes)))
 
     def _notes(self, vector: Floats | None, notes: Sequence[str]) -> tuple[str, ...]:
-        """``notes``, and of a GPU that was asked for by name, which sets it does not hold."""
+        """``notes``, and of a GPU that was asked for by name, which sets it does not hold.
+
+        A note on some of the queries that a GPU was asked together stands with all of them.
+        """
         if vector is None or not self.device.is_forced:
-            return tuple(notes)
+            return tuple(dict.fromkeys(notes))
         places = self.placements.items()
         absent = [f"{name}: searched on the CPU: {place.reason}" for name, place in places if not place.on_gpu]
-        return (*absent, *notes)
+        return (*absent, *dict.fromkeys(notes))
 
     def _hits(
         self, query: str, vector: Floats | None, final: Ranking, rankings: dict[str, Ranking], mode: Mode, level: Level
@@ -438,6 +458,11 @@ class Index:
             ManifestMismatch: naming the first file that is not what it was.
         """
         check_hashes(self.folder, self.state.files())
+
+
+def _depth(asked: _Asked) -> int:
+    """Documents (or segments) that each ranking brings."""
+    return asked.k if asked.mode is not Mode.HYBRID else max(DEPTH, 2 * asked.k)
 
 
 def standardised(scores: Floats) -> Floats:

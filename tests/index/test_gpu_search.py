@@ -162,3 +162,26 @@ def test_doctor_names_the_one_wheel_and_what_it_can_do_for_the_gpus(monkeypatch)
     assert report["driver"] == "12.4"
     assert report["gpus"] == ["cuda:0 NVIDIA H200, compute capability 9.0, 130.0 of 139.0 GiB free"]
     assert "faiss-gpu-cu12 holds code for compute capability 7.0, 8.0 only" in report["warnings"][0]
+
+
+@pytest.mark.parametrize("level", ["doc", "segment"])
+def test_the_queries_of_one_search_go_to_the_gpu_together_and_hits_are_those_of_each_alone(gpus, folder, level) -> None:
+    queries = ["copper ledger of the valley", "winter market signal", "annex", "annex", "survey engine"]
+    with open_index(folder, device="cuda:0") as index:
+        for mode in ("dense", "hybrid"):
+            alone = [index.search_one(query, 7, mode=mode, level=level) for query in queries]
+            gpus.calls.clear()
+            found = index.search(queries, 7, mode=mode, level=level)
+            assert [bare(one) for one in found] == [bare(one) for one in alone]
+            assert [call[2] for call in gpus.said("search")] == [4] * (2 if level == "doc" else 1)
+            ranked = index.rank(queries, 7, mode=mode, level=level)
+            assert [one.doc_ids for one in ranked] == [tuple(hit.doc_id for hit in one) for one in alone]
+        assert all(one.timings["dense_ms"] >= 0 for one in found)
+
+
+def test_a_note_on_a_batch_stands_with_each_of_its_results(gpus, folder: Path) -> None:
+    gpus.most = 0
+    with open_index(folder, device="cuda:0") as index:
+        for result in index.search(["copper ledger", "annex"], mode="dense"):
+            assert sum("the memory of the GPU was full" in note for note in result.notes) == 2
+            assert len(set(result.notes)) == len(result.notes)
