@@ -58,9 +58,9 @@ class Packed:
         """Those of the states ``(T, H)`` that take part, ``(P, H)``."""
         if self.kept is None:
             return hidden
-        import torch
+        from unabridged.encoders._torch import put
 
-        return hidden[torch.from_numpy(self.kept).to(hidden.device)]
+        return hidden.index_select(0, put(self.kept, hidden.device))
 
 
 class Work(Protocol):

@@ -78,6 +78,9 @@ class TorchBackend:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Extended | None]:
+        from unabridged.encoders._devices import check_device
+
+        check_device(self.device)
         transformers = require("transformers", extra="torch", purpose="transformer encoders")
         where = {"trust_remote_code": self._trust, "local_files_only": True}
         path = str(self._folder.path)
@@ -113,12 +116,15 @@ class TorchBackend:
         padded = np.full((len(lengths), longest), int(self._folder.config.get("pad_token_id") or 0), dtype=np.int64)
         real = np.arange(longest) < lengths[:, None]
         padded[real] = ids
-        tokens = torch.from_numpy(padded).to(self.device)
+        device = torch.device(self.device)
         # Without padding there is no mask, and attention takes its faster path.
-        mask = None if bool(real.all()) else torch.from_numpy(real).to(self.device)
-        extra = {} if mask is None else {"attention_mask": mask.long()}
-        states = self.model(input_ids=tokens, **extra).last_hidden_state
-        packed: torch.Tensor = states.reshape(-1, states.shape[-1]) if mask is None else states[mask]
+        whole = bool(real.all())
+        extra = {} if whole else {"attention_mask": put(real.astype(np.int64), device)}
+        states = self.model(input_ids=put(padded, device), **extra).last_hidden_state
+        packed: torch.Tensor = states.reshape(-1, states.shape[-1])
+        if not whole:
+            # By rows that the CPU knows: a mask on a GPU would have to be counted before anything else is told to it.
+            packed = packed.index_select(0, put(np.flatnonzero(real), device))
         return packed.float()
 
 
@@ -138,6 +144,16 @@ def _by_group(extended: Extended, ids: NDArray[np.int32], offsets: Rows, forward
             parts.append(forward(ids[places], np.concatenate(([0], np.cumsum(lengths[rows])))))
     order = torch.from_numpy(np.argsort(np.concatenate(tokens))).to(parts[0].device)
     return torch.cat(parts)[order]
+
+
+def put(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """``array`` on ``device``; to a GPU from pinned memory, without waiting for what it does now."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def best_device() -> str:

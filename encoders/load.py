@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unabridged.contracts import JSON, Encoder, Passport
+from unabridged.encoders._devices import ALL, AUTO, devices_of
 from unabridged.encoders._hf import ModelFolder
 from unabridged.encoders.code.saved import read_split
 from unabridged.encoders.code.split import Split
@@ -21,8 +22,14 @@ BACKENDS: Mapping[str, tuple[str, str]] = {
     "packed": ("_packed", "PackedBackend"),
     "onnx": ("_onnx", "OnnxBackend"),
     "openvino": ("_openvino", "OpenVinoBackend"),
+    "varlen": ("_varlen", "VarlenBackend"),
+    "compiled": ("_varlen", "CompiledBackend"),
 }
 """Name -> module and class, built as ``Backend(folder, device=, precision=, trust_remote_code=, plan=)``."""
+
+
+SHORT: Mapping[str, str] = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""Other words for precisions."""
 
 
 def load_encoder(  # noqa: PLR0913  the one front door: each option is documented on the part that it reaches
@@ -72,7 +79,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
     of that kind), or ``hashing[:dim]`` for the encoder without weights.  ``dtype`` and ``precision`` are two words for
     one thing.
     ``backend="auto"`` is the fastest one for model, device and precision.
-    With several ``devices`` batches go to each in turn.
+    ``device`` is ``auto`` (the best there is), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``cuda:all``, or several with
+    commas between them; with several ``devices`` batches go to each in turn.
     Settings that are None take the model folder's own value.
 
     With ``late_tokens`` documents are encoded first and divided into segments of that many tokens afterwards
@@ -123,6 +131,8 @@ def load_encoder(  # noqa: PLR0913  the one front door: each option is documente
         return _hashing(name, max_tokens, overlap, _cutting(cutting))
     if device is not None and devices is not None:
         raise UsageError(f"Pass device={device!r} or devices={list(devices)!r}, not both.")
+    if device is not None and ("," in device or device in (AUTO, ALL)):
+        device, devices = None, [place for place in devices_of(device) if place is not None]
     if (sea := sea_place(name)) is not None:
         given: list[object] = [max_tokens, overlap or None, pooling, query_prompt, document_prompt, truncate_dim]
         given += (
@@ -405,4 +415,5 @@ def _backend(name: str, folder: ModelFolder, **options: Any) -> Any:
 def _precision(dtype: str | None, precision: str | None) -> str:
     if dtype is not None and precision is not None and dtype != precision:
         raise UsageError(f"dtype={dtype!r} and precision={precision!r} contradict each other; pass one of them.")
-    return precision or dtype or "float32"
+    named = precision or dtype or "float32"
+    return SHORT.get(named, named)

@@ -29,17 +29,19 @@ def pool(hidden: torch.Tensor, offsets: Rows, modes: tuple[str, ...], skip: Rows
     """
     import torch
 
+    from unabridged.encoders._torch import put
+
     starts, ends = offsets[:-1], offsets[1:]
     if skip is not None:
         kept = np.ones(len(hidden), dtype=np.bool_)
         for start, count in zip(starts.tolist(), skip.tolist(), strict=True):
             kept[start : start + count] = False
-        hidden = hidden[torch.from_numpy(kept).to(hidden.device)]
+        hidden = hidden.index_select(0, put(np.flatnonzero(kept), hidden.device))
         ends = np.cumsum(ends - starts - skip)
         starts = np.concatenate(([0], ends[:-1]))
     states = hidden.float()
     lead = np.zeros_like(starts) if skip is None else skip
-    starts_, ends_, lead_ = torch.from_numpy(np.stack((starts, ends, lead))).to(states.device)
+    starts_, ends_, lead_ = put(np.stack((starts, ends, lead)), states.device)
     parts = [_MODES[mode](states, starts_, ends_, lead_) for mode in modes]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
@@ -50,7 +52,8 @@ def _reduce(states: torch.Tensor, lengths: torch.Tensor, how: str) -> torch.Tens
 
     if states.device.type == "mps":  # no kernel there; (T, H) is small next to the model's activations
         return torch.segment_reduce(states.cpu(), how, lengths=lengths.cpu()).to(states.device)
-    return torch.segment_reduce(states, how, lengths=lengths)
+    # On a GPU torch would wait for the lengths only to check that they add up to the rows, as offsets do.
+    return torch.segment_reduce(states, how, lengths=lengths, unsafe=states.device.type == "cuda")
 
 
 def _cls(states: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
