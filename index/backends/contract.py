@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from unabridged.contracts import JSON, Floats, Hits, Rows
+from unabridged.contracts import JSON, NO_HIT, Floats, Hits, Rows
 from unabridged.errors import BackendMismatch, ShapeError, UsageError
 from unabridged.index.backends.conditions import Condition
 
@@ -246,3 +246,15 @@ def checked_queries(queries: Floats, dim: int, k: int, limit: int) -> Floats:
     if not bool(np.isfinite(floats).all()):
         raise ShapeError("a query holds NaN or an infinite value")
     return floats
+
+
+def place_hits(keys: Rows, scores: Floats, found: Sequence[tuple[int, float]]) -> None:
+    """Writes one query's hits into lines (K,): best first, equal scores by key, then ``NO_HIT`` and -inf.
+
+    Engines give equal scores in any order, and an iterative scan of pgvector may be slightly out of order.
+    """
+    rows = np.array([key for key, _ in found], np.int64)
+    values = np.array([score for _, score in found], np.float32)
+    order = np.lexsort((rows, -values))
+    keys[:], scores[:] = NO_HIT, -np.inf
+    keys[: len(rows)], scores[: len(rows)] = rows[order], values[order]

@@ -14,14 +14,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from unabridged._extras import require
 from unabridged.contracts import JSON, NO_HIT, Floats, Hits, Rows
-from unabridged.errors import BackendMismatch, UsageError, ValidationError
+from unabridged.errors import BackendMismatch, UsageError
 from unabridged.index.backends._milvus import EXTRA, accepts, connected, expression, milvus_errors, timeout_of
+from unabridged.index.backends._milvus_rows import LONGEST_TEXT, rows_of, stored
 from unabridged.index.backends.address import Address
 from unabridged.index.backends.conditions import Condition
 from unabridged.index.backends.contract import (
@@ -37,6 +39,7 @@ from unabridged.index.backends.contract import (
     VectorSet,
     checked_queries,
     keys_of,
+    place_hits,
     recorded_as,
     recorded_from,
 )
@@ -45,10 +48,6 @@ from unabridged.index.backends.recipes import EngineIndex, milvus_index
 SERVER_LIMIT = 16_384
 """Most hits of a query, and most queries of a call; Lite does not enforce it, and is held to it all the same."""
 WIDEST = 32_768
-LONGEST_TEXT = 65_535
-"""Bytes of a VARCHAR."""
-LONGEST_JSON = 65_536
-"""Bytes of a JSON field."""
 CALL_BYTES = 16 << 20
 """Bytes of one insertion; the server takes 64 MiB."""
 KEYS_AT_ONCE = 4_096
@@ -109,14 +108,14 @@ class MilvusBackend:
                 schema = self._schema([("name", "VARCHAR", name), ("entry", "JSON", {})], 2)
                 self._create("ledger", schema, EngineIndex("FLAT"), "L2")
             self._layout = layout
-            self._save(recorded_as(layout, "", 0, 0))
+            self.save(recorded_as(layout, "", 0, 0))
             self._make_sets(layout)
 
     def begin(self, generation: int, expected: int, rows: int) -> None:
         """See :class:`SearchBackend`."""
         with self._lock, milvus_errors(self.address):
-            self._layout = Layout(**{**_fields(self._made), "rows": rows})
-            self._save(recorded_as(self._layout, "", generation, expected))
+            self._layout = replace(self._made, rows=rows)
+            self.save(recorded_as(self._layout, "", generation, expected))
             self._make_sets(self._layout)
 
     def load(self, shard: str, batches: Iterable[Batch], dead: str) -> Loaded:
@@ -170,7 +169,7 @@ class MilvusBackend:
             for which in layout.sets:
                 self._client.flush(self._name(which))
             expected = len(self._ledger()) - 1
-            self._save(recorded_as(layout, content, generation, expected))
+            self.save(recorded_as(layout, content, generation, expected))
             self._client.flush(self._name("ledger"))
 
     def accepts(self, condition: Condition) -> bool:
@@ -207,7 +206,7 @@ class MilvusBackend:
                     timeout=max(self._timeout, 600.0),
                 )
                 for at, line in enumerate(lines, start):
-                    _place(keys[at], scores[at], [(int(hit["key"]), float(hit["distance"])) for hit in line])
+                    place_hits(keys[at], scores[at], [(int(hit["key"]), float(hit["distance"])) for hit in line])
         exact = plan.kind == "FLAT"
         returned = int((keys != NO_HIT).sum())
         return Found(Hits(keys, scores), Applied(plan.kind, {} if exact else settings, returned, exact, plan.note))
@@ -219,7 +218,7 @@ class MilvusBackend:
         with self._lock, milvus_errors(self.address):
             for start in range(0, len(keys), KEYS_AT_ONCE):
                 wanted = ", ".join(str(int(one)) for one in keys[start : start + KEYS_AT_ONCE])
-                found += [_stored(row) for row in self._all(which, f"{column} in [{wanted}]", columns)]
+                found += [stored(row) for row in self._all(which, f"{column} in [{wanted}]", columns)]
         return sorted(found, key=lambda row: row.key)
 
     def structure(self, which: VectorSet) -> Mapping[str, JSON]:
@@ -299,41 +298,13 @@ class MilvusBackend:
     def _note(self, name: str, entry: Mapping[str, JSON]) -> None:
         self._client.upsert(self._name("ledger"), [{"name": name, "entry": dict(entry), "vector": [0.0, 0.0]}])
 
-    def _save(self, body: Mapping[str, JSON]) -> None:
+    def save(self, body: Mapping[str, JSON]) -> None:
+        """Keeps what the collection says about itself."""
         self._note(STATE, body)
 
     def _insert(self, number: int, batch: Batch) -> None:
-        import orjson
-
-        keys = keys_of(number, batch.documents).tolist()
-        metadata = [orjson.loads(one) for one in batch.metadata]
-        for name, raw in zip(batch.ids, batch.metadata, strict=True):
-            _check_sizes(name, raw)
-        common = [
-            {"document": key, "doc_id": name, "metadata": fields}
-            for key, name, fields in zip(keys, batch.ids, metadata, strict=True)
-        ]
-        weights = [len(raw) + len(name) for raw, name in zip(batch.metadata, batch.ids, strict=True)]
-        if batch.document_vectors is not None:
-            rows = [
-                {**common[at], "key": keys[at], "first": 0, "last": length, "body": None, "vector": vector}
-                for at, (length, vector) in enumerate(zip(batch.lengths.tolist(), batch.document_vectors, strict=True))
-            ]
-            self._send("documents", rows, max(weights, default=0))
-        if batch.segment_vectors is not None:
-            own = keys_of(number, batch.segments).tolist()
-            texts = batch.texts or [None] * len(own)
-            rows = [
-                {**common[owner], "key": key, "first": first, "last": last, "body": self._held(text), "vector": vector}
-                for key, owner, (first, last), text, vector in zip(
-                    own, batch.owners.tolist(), batch.spans.tolist(), texts, batch.segment_vectors, strict=True
-                )
-            ]
-            self._send("segments", rows, max(weights, default=0) + (4_096 if batch.texts else 0))
-
-    def _held(self, text: str | None) -> str | None:
-        """The text where it fits; the folder has those that do not."""
-        return text if text is not None and len(text.encode("utf-8")) <= LONGEST_TEXT else None
+        for which, rows, weight in rows_of(number, batch):
+            self._send(which, rows, weight)
 
     def _send(self, which: VectorSet, rows: Sequence[dict[str, Any]], weight: int) -> None:
         step = max(1, CALL_BYTES // (4 * self._made.dim + weight + 64))
@@ -402,41 +373,3 @@ def _entry(done: Loaded) -> dict[str, JSON]:
         "dead": done.dead,
         "done": True,
     }
-
-
-def _fields(layout: Layout) -> dict[str, Any]:
-    return {name: getattr(layout, name) for name in layout.__dataclass_fields__}
-
-
-def _stored(row: Mapping[str, Any]) -> Stored:
-    vector = None if row.get("vector") is None else np.asarray(row["vector"], np.float32)
-    return Stored(
-        int(row["key"]),
-        int(row["document"]),
-        row["doc_id"],
-        int(row["first"]),
-        int(row["last"]),
-        row["metadata"],
-        row.get("body"),
-        vector,
-    )
-
-
-def _check_sizes(name: str, raw: bytes) -> None:
-    size = len(name.encode("utf-8"))
-    if size > LONGEST_TEXT:
-        raise ValidationError(
-            f"the id {name[:60]!r}… has {size:,} bytes, Milvus holds {LONGEST_TEXT:,}: give the document a shorter one"
-        )
-    if len(raw) > LONGEST_JSON:
-        raise ValidationError(
-            f"the metadata of {name[:60]!r} has {len(raw):,} bytes, Milvus holds {LONGEST_JSON:,}: keep less of it"
-        )
-
-
-def _place(keys: Rows, scores: Floats, found: Sequence[tuple[int, float]]) -> None:
-    """Writes one query's hits, best first, equal scores by key."""
-    rows = np.array([key for key, _ in found], np.int64)
-    values = np.array([score for _, score in found], np.float32)
-    order = np.lexsort((rows, -values))
-    keys[: len(rows)], scores[: len(rows)] = rows[order], values[order]

@@ -14,26 +14,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from unabridged.contracts import JSON, NO_HIT, Floats, Hits, Rows
 from unabridged.errors import BackendMismatch, RuntimeFailure, UsageError
-from unabridged.index.backends._postgres import (
-    check_extension,
-    connected,
-    database_errors,
-    halves,
-    json_of,
-    psycopg,
-    text_of,
-    where,
-)
+from unabridged.index.backends._postgres import check_extension, connected, database_errors, halves, psycopg, where
+from unabridged.index.backends._tables import Tables
 from unabridged.index.backends.address import Address
 from unabridged.index.backends.conditions import Condition
 from unabridged.index.backends.contract import (
-    SHARD_BITS,
     Applied,
     Batch,
     Column,
@@ -45,6 +37,7 @@ from unabridged.index.backends.contract import (
     VectorSet,
     checked_queries,
     keys_of,
+    place_hits,
     recorded_as,
     recorded_from,
 )
@@ -77,27 +70,25 @@ class PgvectorBackend:
         self.address = address
         self.shown = address.shown
         self._lock = threading.RLock()
-        self._connection = connected(address)
+        self._tables = Tables(connected(address), address)
         self._layout: Layout | None = None
-        self._ready = False
-        self._bulk = False
 
     def recorded(self) -> Recorded | None:
         """See :class:`SearchBackend`."""
         with self._lock, database_errors(self.address):
-            there = self._tables()
+            there = self._tables.there()
             if not there:
                 return None
-            if not {self._name("state"), self._name("shards")} <= there:
+            if not {self._tables.name("state"), self._tables.name("shards")} <= there:
                 raise BackendMismatch(
                     f"{self.shown} has tables {', '.join(sorted(there))} that unabridged did not make: name another "
                     "collection"
                 )
-            self._prepare()
-            row = self._run("SELECT facts FROM {state}").fetchone()
+            self._tables.prepare()
+            row = self._tables.run("SELECT facts FROM {state}").fetchone()
             shards = {
                 name: Loaded(number, documents, segments, dead)
-                for name, number, documents, segments, dead in self._run(
+                for name, number, documents, segments, dead in self._tables.run(
                     "SELECT name, number, documents, segments, dead FROM {shards} ORDER BY number"
                 )
             }
@@ -112,70 +103,72 @@ class PgvectorBackend:
         pgvector_index(self.address.index or layout.recipe, layout.rows, layout.dim, WIDEST_INDEX)
         sql = psycopg().sql
         with self._lock, database_errors(self.address):
-            check_extension(self._connection, self.address)
-            self._prepare()
-            with self._connection.transaction():
-                self._run(
+            check_extension(self._tables.connection, self.address)
+            self._tables.prepare()
+            with self._tables.connection.transaction():
+                self._tables.run(
                     "CREATE TABLE {state} (one boolean PRIMARY KEY DEFAULT TRUE CHECK (one), facts jsonb NOT NULL)"
                 )
-                self._run(
+                self._tables.run(
                     "CREATE TABLE {shards} (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text UNIQUE "
                     "NOT NULL, documents bigint NOT NULL, segments bigint NOT NULL, dead text NOT NULL)"
                 )
                 for which in ("segments", "documents"):
-                    self._run(
+                    self._tables.run(
                         "CREATE TABLE {table} (key bigint PRIMARY KEY, document bigint NOT NULL, doc_id text NOT NULL, "
                         "first bigint NOT NULL, last bigint NOT NULL, metadata jsonb NOT NULL, body text, "
                         "vector halfvec({dim}))",
-                        table=self._table(which),
+                        table=self._tables.table(which),
                         dim=sql.Literal(layout.dim),
                     )
-                self._save(recorded_as(layout, "", 0, 0))
+                self._tables.save(recorded_as(layout, "", 0, 0))
             self._layout = layout
 
     def begin(self, generation: int, expected: int, rows: int) -> None:
         """See :class:`SearchBackend`.  Search indexes are dropped where the load more than doubles the rows."""
         layout = self._made
-        with self._lock, database_errors(self.address), self._connection.transaction():
-            grown = Layout(**{**_fields(layout), "rows": rows})
-            self._save(recorded_as(grown, "", generation, expected))
+        with self._lock, database_errors(self.address), self._tables.connection.transaction():
+            grown = replace(layout, rows=rows)
+            self._tables.save(recorded_as(grown, "", generation, expected))
             self._layout = grown
             held = sum(self._count(which) for which in layout.sets)
             if rows * len(layout.sets) > 2 * held:
                 for which in layout.sets:
                     for kind in ("hnsw", "ivfflat"):
-                        self._run("DROP INDEX IF EXISTS {index}", index=self._index(which, kind))
+                        self._tables.run("DROP INDEX IF EXISTS {index}", index=self._tables.index(which, kind))
 
     def load(self, shard: str, batches: Iterable[Batch], dead: str) -> Loaded:
         """See :class:`SearchBackend`; one transaction."""
-        with self._lock, database_errors(self.address), self._connection.transaction():
-            self._unload(shard)
-            [number] = self._run(
+        with self._lock, database_errors(self.address), self._tables.connection.transaction():
+            self._tables.unload(shard)
+            [number] = self._tables.run(
                 "INSERT INTO {shards} (name, documents, segments, dead) VALUES (%s, 0, 0, %s) RETURNING number",
                 [shard, dead],
             ).fetchone()
             documents = segments = 0
             for batch in batches:
-                self._copy(number, batch)
+                self._tables.copy(number, batch)
                 documents += len(batch.documents)
                 segments += len(batch.segments)
-            self._run(
+            self._tables.run(
                 "UPDATE {shards} SET documents = %s, segments = %s WHERE number = %s", [documents, segments, number]
             )
             return Loaded(number, documents, segments, dead)
 
     def remove(self, shard: str, documents: Rows, segments: Rows, dead: str) -> Loaded:
         """See :class:`SearchBackend`; one transaction."""
-        with self._lock, database_errors(self.address), self._connection.transaction():
-            [number] = self._run("SELECT number FROM {shards} WHERE name = %s FOR UPDATE", [shard]).fetchone()
+        with self._lock, database_errors(self.address), self._tables.connection.transaction():
+            [number] = self._tables.run("SELECT number FROM {shards} WHERE name = %s FOR UPDATE", [shard]).fetchone()
             gone = keys_of(number, documents).tolist()
-            segments_gone = self._run(
-                "DELETE FROM {table} WHERE key = ANY(%s)", [keys_of(number, segments).tolist()], self._table("segments")
+            segments_gone = self._tables.run(
+                "DELETE FROM {table} WHERE key = ANY(%s)",
+                [keys_of(number, segments).tolist()],
+                self._tables.table("segments"),
             ).rowcount
-            documents_gone = self._run(
-                "DELETE FROM {table} WHERE key = ANY(%s)", [gone], self._table("documents")
+            documents_gone = self._tables.run(
+                "DELETE FROM {table} WHERE key = ANY(%s)", [gone], self._tables.table("documents")
             ).rowcount
-            row = self._run(
+            row = self._tables.run(
                 "UPDATE {shards} SET documents = documents - %s, segments = segments - %s, dead = %s WHERE number = %s "
                 "RETURNING documents, segments",
                 [documents_gone, segments_gone, dead, number],
@@ -184,8 +177,8 @@ class PgvectorBackend:
 
     def unload(self, shard: str) -> None:
         """See :class:`SearchBackend`; one transaction."""
-        with self._lock, database_errors(self.address), self._connection.transaction():
-            self._unload(shard)
+        with self._lock, database_errors(self.address), self._tables.connection.transaction():
+            self._tables.unload(shard)
 
     def finish(self, content: str, generation: int) -> None:
         """See :class:`SearchBackend`."""
@@ -193,9 +186,9 @@ class PgvectorBackend:
         with self._lock, database_errors(self.address):
             for which in layout.sets:
                 self._build(which, self._wanted(which))
-                self._run("ANALYZE {table}", table=self._table(which))
-            expected = self._run("SELECT count(*) FROM {shards}").fetchone()[0]
-            self._save(recorded_as(layout, content, generation, expected))
+                self._tables.run("ANALYZE {table}", table=self._tables.table(which))
+            expected = self._tables.run("SELECT count(*) FROM {shards}").fetchone()[0]
+            self._tables.save(recorded_as(layout, content, generation, expected))
 
     def accepts(self, condition: Condition) -> bool:
         """Every portable condition."""
@@ -218,21 +211,21 @@ class PgvectorBackend:
         with self._lock, database_errors(self.address):
             few = bool(conditions) and self._few(which, conditions)
             plan = self._wanted(which)
-            with self._connection.transaction():
+            with self._tables.connection.transaction():
                 settings = self._set(plan, k, exact=few, forced=bool(conditions) and not few)
                 kind = self._planned(which, floats, k, conditions)
                 for at, query in enumerate(floats):
                     found = self._nearest(which, query, k, conditions)
-                    _place(keys[at], scores[at], found)
+                    place_hits(keys[at], scores[at], found)
             short = np.flatnonzero(keys[:, -1] == NO_HIT) if kind != "exact" else []
             matching = self._count(which, conditions) if len(short) else 0
             lacking = [at for at in short if int((keys[at] != NO_HIT).sum()) < min(k, matching)]
             if lacking:
                 reasons.append(f"{len(lacking)} short lines of the index were scanned exactly")
-                with self._connection.transaction():
+                with self._tables.connection.transaction():
                     self._set(plan, k, exact=True, forced=False)
                     for at in lacking:
-                        _place(keys[at], scores[at], self._nearest(which, floats[at], k, conditions))
+                        place_hits(keys[at], scores[at], self._nearest(which, floats[at], k, conditions))
                         got = int((keys[at] != NO_HIT).sum())
                         if got < min(k, matching):
                             raise RuntimeFailure(
@@ -252,10 +245,10 @@ class PgvectorBackend:
         """See :class:`SearchBackend`."""
         columns = "key, document, doc_id, first, last, metadata, body" + (", vector" if vectors else "")
         with self._lock, database_errors(self.address):
-            rows = self._run(
+            rows = self._tables.run(
                 "SELECT " + columns + " FROM {table} WHERE {column} = ANY(%s) ORDER BY key",
                 [[int(one) for one in keys]],
-                self._table(which),
+                self._tables.table(which),
                 column=psycopg().sql.Identifier(column),
             ).fetchall()
         found = []
@@ -267,15 +260,15 @@ class PgvectorBackend:
     def structure(self, which: VectorSet) -> Mapping[str, JSON]:
         """See :class:`SearchBackend`: from the catalogue of the database."""
         with self._lock, database_errors(self.address):
-            rows = self._connection.execute(
+            rows = self._tables.connection.execute(
                 "SELECT am.amname, c.reloptions, pg_relation_size(c.oid), i.indisvalid FROM pg_index i JOIN pg_class c "
                 "ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam JOIN pg_class t ON t.oid = i.indrelid WHERE "
                 "t.relname = %s AND pg_table_is_visible(t.oid) AND am.amname IN ('hnsw', 'ivfflat')",
-                [self._name(which)],
+                [self._tables.name(which)],
             ).fetchall()
-            size = self._connection.execute(
+            size = self._tables.connection.execute(
                 "SELECT pg_table_size(c.oid) FROM pg_class c WHERE relname = %s AND pg_table_is_visible(c.oid)",
-                [self._name(which)],
+                [self._tables.name(which)],
             ).fetchone()
         body: dict[str, JSON] = {"index": "exact", "table_bytes": size[0] if size else 0}
         for kind, options, held, valid in rows:
@@ -286,12 +279,12 @@ class PgvectorBackend:
         """See :class:`SearchBackend`."""
         with self._lock, database_errors(self.address):
             for which in ("segments", "documents", "shards", "state"):
-                self._run("DROP TABLE IF EXISTS {table}", table=self._table(which))
+                self._tables.run("DROP TABLE IF EXISTS {table}", table=self._tables.table(which))
             self._layout = None
 
     def close(self) -> None:
         """See :class:`SearchBackend`."""
-        self._connection.close()
+        self._tables.connection.close()
 
     @property
     def _made(self) -> Layout:
@@ -301,103 +294,20 @@ class PgvectorBackend:
             raise BackendMismatch(f"{self.shown} has no layout")
         return self._layout
 
-    def _prepare(self) -> None:
-        """Teaches the connection the vector types, once."""
-        if not self._ready:
-            from pgvector.psycopg import register_vector
-
-            register_vector(self._connection)
-            self._ready = True
-
-    def _name(self, ending: str) -> str:
-        return f"{self.address.collection}_{ending}"
-
-    def _table(self, ending: str) -> Any:
-        return psycopg().sql.Identifier(self._name(ending))
-
-    def _index(self, which: str, kind: str) -> Any:
-        return psycopg().sql.Identifier(f"{self._name(which)}_{kind}")
-
-    def _run(self, text: str, parameters: Sequence[Any] = (), table: Any = None, **parts: Any) -> Any:
-        """Runs a statement of ours; names come in as quoted identifiers, values as parameters."""
-        names = {"state": self._table("state"), "shards": self._table("shards"), **parts}
-        statement = psycopg().sql.SQL(text).format(**names, **({} if table is None else {"table": table}))
-        return self._connection.execute(statement, parameters or None)
-
-    def _tables(self) -> set[str]:
-        names = [self._name(ending) for ending in ("segments", "documents", "shards", "state")]
-        rows = self._connection.execute(
-            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND pg_table_is_visible(oid)", [names]
-        )
-        return {name for (name,) in rows}
-
-    def _save(self, body: Mapping[str, JSON]) -> None:
-        from psycopg.types.json import Jsonb
-
-        self._run(
-            "INSERT INTO {state} (facts) VALUES (%s) ON CONFLICT (one) DO UPDATE SET facts = EXCLUDED.facts",
-            [Jsonb(body)],
-        )
-
-    def _unload(self, shard: str) -> None:
-        row = self._run("DELETE FROM {shards} WHERE name = %s RETURNING number", [shard]).fetchone()
-        for which in ("segments", "documents") if row else ():
-            first = row[0] << SHARD_BITS
-            self._run(
-                "DELETE FROM {table} WHERE key >= %s AND key < %s",
-                [first, first + (1 << SHARD_BITS)],
-                self._table(which),
-            )
-
-    def _copy(self, number: int, batch: Batch) -> None:
-        keys = keys_of(number, batch.documents)
-        ids = [text_of(one) for one in batch.ids]
-        metadata = [json_of(one) for one in batch.metadata]
-        if batch.document_vectors is not None:
-            rows = zip(keys.tolist(), range(len(ids)), [0] * len(ids), batch.lengths.tolist(), strict=True)
-            self._write("documents", rows, keys, ids, metadata, None, batch.document_vectors)
-        if batch.segment_vectors is not None:
-            starts, ends = batch.spans.T.tolist() if len(batch.spans) else ([], [])
-            own = keys_of(number, batch.segments).tolist()
-            rows = zip(own, batch.owners.tolist(), starts, ends, strict=True)
-            self._write("segments", rows, keys, ids, metadata, batch.texts, batch.segment_vectors)
-
-    def _write(
-        self,
-        which: str,
-        rows: Iterable[tuple[int, int, int, int]],
-        documents: Rows,
-        ids: Sequence[str],
-        metadata: Sequence[bytes],
-        texts: Sequence[str] | None,
-        vectors: Floats,
-    ) -> None:
-        from pgvector import HalfVector
-        from psycopg.types.json import Jsonb
-
-        values = halves(vectors)
-        owners = documents.tolist()
-        objects = [Jsonb(one, dumps=bytes) for one in metadata]
-        text = psycopg().sql.SQL("COPY {} FROM STDIN WITH (FORMAT BINARY)").format(self._table(which))
-        with self._connection.cursor() as cursor, cursor.copy(text) as copy:
-            copy.set_types(["int8", "int8", "text", "int8", "int8", "jsonb", "text", "halfvec"])
-            for at, (key, owner, start, end) in enumerate(rows):
-                body = None if texts is None else text_of(texts[at])
-                vector = HalfVector(values[at])
-                copy.write_row((key, owners[owner], ids[owner], start, end, objects[owner], body, vector))
-
     def _count(self, which: VectorSet, conditions: Sequence[Condition] = ()) -> int:
         clause, parameters = where(conditions)
-        row = self._run("SELECT count(*) FROM {table} WHERE {where}", parameters, self._table(which), where=clause)
+        row = self._tables.run(
+            "SELECT count(*) FROM {table} WHERE {where}", parameters, self._tables.table(which), where=clause
+        )
         return int(row.fetchone()[0])
 
     def _few(self, which: VectorSet, conditions: Sequence[Condition]) -> bool:
         """Whether so few rows match that an exact scan of them is best; counts no further than that."""
         clause, parameters = where(conditions)
-        row = self._run(
+        row = self._tables.run(
             "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {where} LIMIT %s) AS matching",
             [*parameters, FEW_MATCHES + 1],
-            self._table(which),
+            self._tables.table(which),
             where=clause,
         )
         return int(row.fetchone()[0]) <= FEW_MATCHES
@@ -418,7 +328,7 @@ class PgvectorBackend:
             settings |= {"ivfflat.iterative_scan": "relaxed_order", "ivfflat.max_probes": plan.build["lists"]}
         planner = {"enable_indexscan": "off"} if exact else {"enable_sort": "off"} if forced else {}
         for name, value in {**settings, **planner}.items():
-            self._connection.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
+            self._tables.connection.execute("SELECT set_config(%s, %s, true)", [name, str(value)])
         return settings
 
     def _nearest(
@@ -428,7 +338,8 @@ class PgvectorBackend:
 
         vector = HalfVector(halves(query))
         clause, parameters = where(conditions)
-        return list(self._run(NEAREST, [vector, *parameters, vector, k], self._table(which), where=clause))
+        rows = self._tables.run(NEAREST, [vector, *parameters, vector, k], self._tables.table(which), where=clause)
+        return [(key, -away) for key, away in rows]
 
     def _planned(self, which: VectorSet, queries: Floats, k: int, conditions: Sequence[Condition]) -> str:
         """The index that the planner takes for such a query: hnsw, ivfflat or exact."""
@@ -438,28 +349,31 @@ class PgvectorBackend:
 
         vector = HalfVector(halves(queries[0]))
         clause, parameters = where(conditions)
-        row = self._run(
-            "EXPLAIN (FORMAT JSON) " + NEAREST, [vector, *parameters, vector, k], self._table(which), where=clause
+        row = self._tables.run(
+            "EXPLAIN (FORMAT JSON) " + NEAREST,
+            [vector, *parameters, vector, k],
+            self._tables.table(which),
+            where=clause,
         ).fetchone()
         used = set(_index_names(row[0]))
         for kind in ("hnsw", "ivfflat"):
-            if f"{self._name(which)}_{kind}" in used:
+            if f"{self._tables.name(which)}_{kind}" in used:
                 return kind
         return "exact"
 
     def _build(self, which: VectorSet, plan: EngineIndex) -> None:
         """The search index and those that filters and deletions need, where they are absent."""
         for kind in {"hnsw", "ivfflat"} - {plan.kind}:
-            self._run("DROP INDEX IF EXISTS {index}", index=self._index(which, kind))
+            self._tables.run("DROP INDEX IF EXISTS {index}", index=self._tables.index(which, kind))
         rows = self._count(which)
         needed = rows * (2 * self._made.dim + 16 * plan.build.get("m", 16) + 256) * 13 // 10
         memory = min(max(needed >> 20, WORK_MEMORY[0]), WORK_MEMORY[1])
         with self._build_memory(memory):
             for ending, expression in (("document", "(document)"), ("fields", "USING gin (metadata jsonb_path_ops)")):
-                self._run(
+                self._tables.run(
                     "CREATE INDEX IF NOT EXISTS {index} ON {table} " + expression,
-                    table=self._table(which),
-                    index=self._index(which, ending),
+                    table=self._tables.table(which),
+                    index=self._tables.index(which, ending),
                 )
             if plan.kind == "exact":
                 return
@@ -471,40 +385,27 @@ class PgvectorBackend:
                     for name, value in plan.build.items()
                 )
             )
-            self._run(
+            self._tables.run(
                 "CREATE INDEX IF NOT EXISTS {index} ON {table} USING " + plan.kind + " (vector halfvec_ip_ops) "
                 "WITH ({options})",
-                table=self._table(which),
-                index=self._index(which, plan.kind),
+                table=self._tables.table(which),
+                index=self._tables.index(which, plan.kind),
                 options=options,
             )
 
     @contextlib.contextmanager
     def _build_memory(self, megabytes: int) -> Iterator[None]:
         """Memory for building, in this transaction; one worker, since more of them share it through /dev/shm."""
-        with self._connection.transaction():
+        with self._tables.connection.transaction():
             settings = {"maintenance_work_mem": f"{megabytes}MB", "max_parallel_maintenance_workers": "0"}
             for name, value in settings.items():
-                self._connection.execute("SELECT set_config(%s, %s, true)", [name, value])
+                self._tables.connection.execute("SELECT set_config(%s, %s, true)", [name, value])
             yield
 
     def _check(self, conditions: Sequence[Condition]) -> None:
         for condition in conditions:
             if not self.accepts(condition):
                 raise UsageError(f"PostgreSQL cannot filter by the field {condition.field!r}")
-
-
-def _place(keys: Rows, scores: Floats, found: Sequence[tuple[int, float]]) -> None:
-    """Writes one query's hits, best first, equal scores by key: an iterative scan may be slightly out of order."""
-    rows = np.array([key for key, _ in found], np.int64)
-    values = np.array([-away for _, away in found], np.float32)
-    order = np.lexsort((rows, -values))
-    keys[:], scores[:] = NO_HIT, -np.inf
-    keys[: len(rows)], scores[: len(rows)] = rows[order], values[order]
-
-
-def _fields(layout: Layout) -> dict[str, Any]:
-    return {name: getattr(layout, name) for name in layout.__dataclass_fields__}
 
 
 def _index_names(plan: Any) -> Iterator[str]:

@@ -287,7 +287,7 @@ def test_a_collection_that_is_not_ours_is_left_alone(url, engine):
     backend = connect(url)
     try:
         if engine == "pgvector":
-            backend._connection.execute(f"CREATE TABLE {backend.address.collection}_segments (mine int)")
+            backend._tables.connection.execute(f"CREATE TABLE {backend.address.collection}_segments (mine int)")
         else:
             backend._client.create_collection(f"{backend.address.collection}_segments", dimension=4)
         with pytest.raises(BackendMismatch, match="name another"):
@@ -300,7 +300,7 @@ def test_a_collection_of_another_format_is_refused(url):
     backend = connect(url)
     try:
         backend.create(layout(DIM))
-        backend._save({"format": "unabridged-backend", "version": 99})
+        getattr(backend, "_tables", backend).save({"format": "unabridged-backend", "version": 99})
         with pytest.raises(BackendMismatch, match="not made by this release"):
             backend.recorded()
     finally:
@@ -399,9 +399,9 @@ class TestPgvector:
     def test_settings_end_with_their_search(self, graph):
         backend, vectors = graph
         backend.search("segments", vectors[:1], 10)
-        shown = backend._connection.execute("SHOW hnsw.ef_search").fetchone()[0]
+        shown = backend._tables.connection.execute("SHOW hnsw.ef_search").fetchone()[0]
         assert shown == "40"
-        assert backend._connection.execute("SHOW enable_sort").fetchone()[0] == "on"
+        assert backend._tables.connection.execute("SHOW enable_sort").fetchone()[0] == "on"
 
     def test_what_half_precision_cannot_hold_is_refused_and_nothing_of_the_shard_stays(self, tmp_path):
         backend = connect(engine_url("pgvector", tmp_path))

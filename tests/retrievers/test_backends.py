@@ -272,7 +272,8 @@ def test_rows_that_somebody_else_wrote_or_took_are_noticed(either, tmp_path):
             number = backend.recorded().shards[str(index.state.shard_entries[0]["name"])].number
             key = (number << 32) + 1
             if either == "pgvector":
-                backend._run("DELETE FROM {table} WHERE key = %s", [key], backend._table("segments"))
+                tables = backend._tables
+                tables.run("DELETE FROM {table} WHERE key = %s", [key], tables.table("segments"))
             else:
                 backend._client.delete(backend._name("segments"), ids=[key])
             recorded = backend.recorded()
@@ -430,7 +431,7 @@ def test_an_engine_that_breaks_off_in_a_search_is_a_typed_error(folder, local, t
     url = engine_url("pgvector", tmp_path)
     load(local, url)
     with BackendIndex(folder, url, encoder=ENCODER) as behind:
-        behind.backend._connection.close()
+        behind.backend._tables.connection.close()
         with pytest.raises(RuntimeFailure, match="broke off"):
             behind.search_one("word1", mode="dense")
 
