@@ -29,6 +29,8 @@ class Asked:
     filters: tuple[str, ...] = ()
     select: str | None = None
     again: Again | None = None
+    prune: float | None = None
+    """The least score of a sentence that stays; None: passages stay whole."""
     encoder: str | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +46,7 @@ def asked_of(  # noqa: PLR0913 - one parameter per option
     level: Level | None = None,
     filters: Sequence[str] | None,
     select: str | None,
+    prune: float | None = None,
     rerank: str | None,
     rerank_depth: int,
     rerank_option: Sequence[str] | None,
@@ -72,6 +75,7 @@ def asked_of(  # noqa: PLR0913 - one parameter per option
         filters=tuple(filters or ()),
         select=select,
         again=again_of(rerank, rerank_depth, rerank_option, k),
+        prune=prune,
         encoder=encoder,
         loading=given(device=device, network=network or None),
         reading=given(format=format, id_field=id_field, text_field=text_field, title_field=title_field),

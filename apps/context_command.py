@@ -33,6 +33,10 @@ def context(  # noqa: PLR0913 - one parameter per option
     ] = None,
     filters: o.Filters = None,
     select: o.Select = None,
+    prune: Annotated[
+        float | None,
+        typer.Option("--prune", help="Leave out sentences of the candidates that score less by the selector."),
+    ] = None,
     rerank: Rerank = None,
     rerank_depth: RerankDepth = FEW,
     rerank_option: RerankOption = None,
@@ -79,7 +83,7 @@ def context(  # noqa: PLR0913 - one parameter per option
         from unabridged.apps.context_packs import run_context
 
         asked = asked_of(
-            words, file=file, k=k, mode=mode, level=level, filters=filters, select=select, rerank=rerank,
+            words, file=file, k=k, mode=mode, level=level, filters=filters, select=select, prune=prune, rerank=rerank,
             rerank_depth=rerank_depth, rerank_option=rerank_option, encoder=encoder, device=device, network=network,
             format=format, id_field=id_field, text_field=text_field, title_field=title_field,
             passage_tokens=passage_tokens,

@@ -39,7 +39,9 @@ class Selected:
     label: str
     scored: Scored
     passed: tuple[Passed, ...] = ()
-    """The passages behind them."""
+    """What is not among them: passages behind, and sentences that were pruned."""
+    sentences: tuple[int, int] | None = None
+    """Those that were left and those that there were, where passages were pruned."""
 
     def as_json(self) -> dict[str, JSON]:
         """Plain values."""
@@ -49,12 +51,13 @@ class Selected:
         for reason in self.scored.reasons:
             if reason:
                 unscored[reason] = unscored.get(reason, 0) + 1
-        return {
+        body: dict[str, JSON] = {
             "selector": self.label,
             "passages": len(self.scored.scores),
             "unscored": unscored,
             "spent": spent_json(self.scored.spent),
         }
+        return body if self.sentences is None else {**body, "sentences": list(self.sentences)}
 
 
 def read_texts(sources: Sequence[str], reading: Mapping[str, Any]) -> Texts:
@@ -113,14 +116,19 @@ def selected(question: str, passages: Sequence[Passage], selector: Selector, mos
     """
     if not passages:
         return Selected((), selector.label, Scored(()))
-    cost = selector.cost(question, passages)
-    if cost.calls:
-        complain(f"{selector.label} scores {len(passages):,} passages: {cost.calls:,} calls, {cost.tokens:,} tokens")
+    tell_cost(question, passages, selector, "passages")
     scored = selector.score(question, passages)
     places = sorted(range(len(passages)), key=lambda place: _key(scored.scores[place]))
     pairs = tuple((passages[place], scored.scores[place]) for place in places[:most])
     behind = [] if most is None else places[most:]
     return Selected(pairs, selector.label, scored, tuple(_passed(passages[place], scored, place) for place in behind))
+
+
+def tell_cost(question: str, passages: Sequence[Passage], selector: Selector, what: str) -> None:
+    """Says on stderr what scoring will take, where a model is called."""
+    cost = selector.cost(question, passages)
+    if cost.calls:
+        complain(f"{selector.label} scores {len(passages):,} {what}: {cost.calls:,} calls, {cost.tokens:,} tokens")
 
 
 def _passed(passage: Passage, scored: Scored, place: int) -> Passed:

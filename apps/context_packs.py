@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from unabridged.apps.asked import Asked
 from unabridged.apps.context_files import cut, read_texts, selected, selector_for
+from unabridged.apps.context_pruned import pruned
 from unabridged.apps.output import Output, complain, counted, emit, hand_on, one_line
 from unabridged.apps.rerank_hits import RerankedHits
 from unabridged.apps.search_reranking import end, told
@@ -21,6 +22,8 @@ from unabridged.rankers.context.assemble import assemble
 from unabridged.rankers.context.contracts import ContextPack
 from unabridged.rankers.context.counting import token_counter
 from unabridged.rankers.context.stretches import Passed, accounted
+from unabridged.rankers.contracts import Characters
+from unabridged.rankers.listwise.fitting import merged as union
 from unabridged.rankers.select.contracts import Passage
 from unabridged.retrievers.opened import Index
 from unabridged.retrievers.result import Mode
@@ -37,16 +40,14 @@ class Candidates:
     found: RerankedHits | None = None
     select: dict[str, JSON] | None = None
     failures: tuple[Failure, ...] = ()
-    read: Mapping[str, str] | None = None
-    """Sources that were read as a whole, by their ids; None: an index has them, of which hits alone were read."""
+    read: Mapping[str, Sequence[Characters]] = field(default_factory=dict)
+    """What was read besides the hits, by its documents: of a file all of it."""
     passed: tuple[Passed, ...] = ()
-    """Passages of them that are no hits."""
+    """Passages and sentences of that which are no hits."""
 
     def accounted(self, pack: ContextPack) -> ContextPack:
         """``pack`` with a reason for everything that was read and is not in it."""
-        if self.read is None:
-            return pack
-        return accounted(pack, {name: len(text) for name, text in self.read.items()}, self.passed)
+        return accounted(pack, self.read, self.passed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,8 @@ def _of_index(folder: Path, asked: Asked) -> Candidates:
     if asked.reading:
         raise UsageError(f"--{next(iter(asked.reading)).replace('_', '-')} is for files: name one with --file.")
     selecting = {} if asked.select is None else asked.loading
+    if asked.prune is not None and asked.select is None:
+        raise UsageError("--prune goes by the scores of a selector: name one with --select, as in --select vectors.")
     index = open_for(folder, asked.mode, asked.encoder, asked.loading if asked.select is None else {})
     level = asked.level or _level(index, asked.mode)
     wanted = {"k": asked.k, "mode": asked.mode, "level": level}
@@ -151,7 +154,19 @@ def _of_index(folder: Path, asked: Asked) -> Candidates:
     selector = selector_for(asked.select, asked.mode, asked.encoder, selecting)
     passages = [Passage(hit.doc_id, hit.span.start, hit.span.end, hit.span.text) for hit in result]
     chosen = selected(asked.question, passages, selector)
-    return Candidates(hits=chosen.pairs, sources=index, select=chosen.as_json())
+    if asked.prune is None:
+        return Candidates(hits=chosen.pairs, sources=index, select=chosen.as_json())
+    left = pruned(asked.question, chosen, selector, asked.prune)
+    read: dict[str, list[Characters]] = {}
+    for one in passages:
+        read.setdefault(one.doc_id, []).append((one.start, one.end))
+    return Candidates(
+        hits=left.pairs,
+        sources=index,
+        select=left.as_json(),
+        read={name: union(spans) for name, spans in read.items()},
+        passed=left.passed,
+    )
 
 
 def _of_files(asked: Asked) -> Candidates:
@@ -161,6 +176,8 @@ def _of_files(asked: Asked) -> Candidates:
     read = read_texts(asked.files, asked.reading)
     selector = selector_for(asked.select, asked.mode, asked.encoder, asked.loading)
     chosen = selected(asked.question, cut(read.texts, asked.passage_tokens), selector, asked.k)
+    if asked.prune is not None:
+        chosen = pruned(asked.question, chosen, selector, asked.prune)
     # A document without text has no passage; the pack records it as left out.
     blank = [(Passage(name, 0, len(text), text), None) for name, text in read.texts.items() if not text.strip()]
     hits = (*chosen.pairs, *blank)
@@ -169,7 +186,7 @@ def _of_files(asked: Asked) -> Candidates:
         sources=read.texts,
         select=chosen.as_json(),
         failures=read.failures,
-        read=read.texts,
+        read={name: [(0, len(text))] for name, text in read.texts.items()},
         passed=chosen.passed,
     )
 

@@ -20,11 +20,12 @@ class Passed:
     reason: str
 
 
-def accounted(pack: ContextPack, sizes: Mapping[str, int], passed: Iterable[Passed]) -> ContextPack:
-    """``pack``, in whose ``dropped`` each character of the sources is that is in none of its spans.
+def accounted(pack: ContextPack, read: Mapping[str, Sequence[Characters]], passed: Iterable[Passed]) -> ContextPack:
+    """``pack``, in whose ``dropped`` each character that was read is that is in none of its spans.
 
-    ``sizes`` are the characters of each source.  Neighbours that were left out for one reason are one stretch, the
-    white space between them included; what a cut hit does not show was left out for the budget.
+    ``read`` has the disjoint spans of each source that were read, in order: of a file all of it.  Neighbours that were
+    left out for one reason are one stretch, the white space between them included; what a cut hit does not show was
+    left out for the budget.
     """
     covered: dict[str, list[Characters]] = {}
     reasons: dict[str, list[Passed]] = {}
@@ -38,8 +39,9 @@ def accounted(pack: ContextPack, sizes: Mapping[str, int], passed: Iterable[Pass
         reasons.setdefault(left.doc_id, []).append(left)
     stretches = [
         stretch
-        for doc_id, size in sizes.items()
-        for stretch in _stretches(doc_id, without((0, size), covered.get(doc_id, ())), reasons.get(doc_id, ()))
+        for doc_id, spans in read.items()
+        for whole in spans
+        for stretch in _stretches(doc_id, without(whole, covered.get(doc_id, ())), reasons.get(doc_id, ()))
     ]
     return replace(pack, dropped=(*pack.dropped, *stretches))
 

@@ -127,23 +127,47 @@ class SentencePruner:
         :class:`UsageError` for an empty question, or a budget that does not hold what is always kept, or not the best
         sentence: so small a budget would leave nothing and look as if nothing was relevant.
         """
-        spans = sentences(text, self.settings.most_words)
-        passages = [Passage(doc_id, start, end, text[start:end]) for start, end in spans]
-        if not passages:
-            check_asked(question, [Passage(doc_id, 0, len(text), text)])
-            return Pruned(doc_id, (), (), empty=True, size=0, whole=0, spent=Spent())
-        scored = self.selector.score(question, passages, cancel=cancel)
-        sizes = [self.settings.count(one.text) for one in passages]
+        return self.prune_all(question, [Passage(doc_id, 0, len(text), text)], cancel=cancel)[0]
+
+    def prune_all(
+        self, question: str, passages: Sequence[Passage], *, cancel: Event | None = None
+    ) -> tuple[Pruned, ...]:
+        """What is left of each, all of their sentences scored together; places count in the passage.
+
+        Threshold and budget hold for each alone, and what it took stands with the first.  Raises as :meth:`prune`.
+        """
+        check_asked(question, passages)
+        spans = [sentences(one.text, self.settings.most_words) for one in passages]
+        cut = [
+            Passage(one.doc_id, one.start + start, one.start + end, one.text[start:end])
+            for one, own in zip(passages, spans, strict=True)
+            for start, end in own
+        ]
+        scored = self.selector.score(question, cut, cancel=cancel) if cut else Scored(())
+        told = scored.reasons or ("",) * len(cut)
+        found: list[Pruned] = []
+        at = 0
+        for passage, own in zip(passages, spans, strict=True):
+            part = slice(at, at + len(own))
+            spent = Spent() if found else scored.spent
+            found.append(self._pruned(passage, own, Scored(scored.scores[part], told[part], spent=spent)))
+            at += len(own)
+        return tuple(found)
+
+    def _pruned(self, passage: Passage, spans: Sequence[Characters], scored: Scored) -> Pruned:
+        if not spans:
+            return Pruned(passage.doc_id, (), (), empty=True, size=0, whole=0, spent=scored.spent)
+        text = passage.text
+        sizes = [self.settings.count(text[start:end]) for start, end in spans]
         kept = self._kept(text, spans, scored, sizes)
-        told = scored.reasons or ("",) * len(spans)
         listed = tuple(
             Sentence(start, end, score, why in _KEEPING, why, reason)
-            for (start, end), score, why, reason in zip(spans, scored.scores, kept, told, strict=True)
+            for (start, end), score, why, reason in zip(spans, scored.scores, kept, scored.reasons, strict=True)
         )
         left = merged(text, [(one.start, one.end) for one in listed if one.kept])
         size = sum(own for own, one in zip(sizes, listed, strict=True) if one.kept)
         empty = not any(one.why is Why.SCORE for one in listed)
-        return Pruned(doc_id, listed, left, empty, size, sum(sizes), scored.spent)
+        return Pruned(passage.doc_id, listed, left, empty, size, sum(sizes), scored.spent)
 
     def _kept(self, text: str, spans: Sequence[Characters], scored: Scored, sizes: Sequence[int]) -> list[Why]:
         settings = self.settings

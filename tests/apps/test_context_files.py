@@ -167,3 +167,26 @@ def test_an_index_without_words_and_one_whose_files_changed_are_no_packs_of_some
     sources.write_bytes(SAID.replace("nine", "five").encode())
     told = packed(index, PUMP, code=5)["error"]
     assert (told["type"], str(sources) in told["message"]) == ("ManifestMismatch", True)
+
+
+def test_sentences_that_say_nothing_are_left_out_and_told(tmp_path):
+    book, index = tmp_path / "book.txt", tmp_path / "index"
+    rows = [f"Row {at} tells of pear{at}. {SAID if at == 4 else 'The rest is gravel.'} It is late." for at in range(9)]
+    text = "\n\n".join(rows)
+    book.write_text(text, "utf-8")
+    ub.build_index([{"id": str(book), "text": text}], HashingEncoder(window=24), index).close()
+    for where in (["--file", book, "--passage-tokens", 24], [index, "--level", "segment"]):
+        body = packed(*where, PUMP, "--select", "bm25", "-k", 5, "--prune", 0.1)
+        assert [one["text"].strip() for one in body["sources"]] == [SAID]
+        assert body["select"]["sentences"][0] == 1
+        assert {"below the threshold"} <= {one["reason"] for one in body["dropped"]}
+        for one in body["dropped"]:
+            assert SAID not in text[one["start"] : one["end"]]
+    whole = packed("--file", book, "--passage-tokens", 24, PUMP, "--select", "bm25", "--prune", 0.1)
+    spans = sorted((one["start"], one["end"]) for one in (*whole["sources"], *whole["dropped"]))
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    assert spans[-1][1] == len(text)
+    nothing = packed("--file", book, PUMP, "--select", "bm25", "--prune", 999)
+    assert (nothing["sources"], nothing["text"]) == ([], "")
+    assert "--select" in packed(index, PUMP, "--prune", 0.1, code=2)["error"]["message"]
+    assert "not a number" in packed("--file", book, PUMP, "--prune", "nan", code=2)["error"]["message"]

@@ -36,7 +36,7 @@ def test_spans_hits_and_stretches_are_together_the_sources(seed, packing):
     chance.shuffle(passages)
     most = chance.randrange(1, len(passages) + 1)
     left = [Passed(one.doc_id, one.start, one.end, chance.choice(REASONS)) for one in passages[most:]]
-    sizes = {name: len(text) for name, text in texts.items()}
+    sizes = {name: [(0, len(text))] for name, text in texts.items()}
     hits = [(one, None) for one in passages[:most]]
     bare = assemble("who?", hits, sources=texts, budget=chance.choice([60, 200]), duplicates="none", **packing)
     pack = accounted(bare, sizes, left)
@@ -63,7 +63,9 @@ def _meet(one, start, end):
 def test_neighbours_with_one_reason_are_one_stretch_and_another_reason_begins_where_its_passage_does():
     text = "aa bb cc dd ee"
     left = [Passed("d", start, start + 2, why) for start, why in ((0, "x"), (3, "x"), (9, "y"), (12, "x"))]
-    pack = accounted(assemble("who?", [{"doc_id": "d", "start": 6, "end": 8}], sources={"d": text}), {"d": 14}, left)
+    pack = accounted(
+        assemble("who?", [{"doc_id": "d", "start": 6, "end": 8}], sources={"d": text}), {"d": [(0, 14)]}, left
+    )
     told = [(one.start, one.end, one.reason, one.passages) for one in pack.dropped]
     assert told == [(0, 6, "x", 2), (8, 12, "y", 1), (12, 14, "x", 1)]
     assert pack.dropped[0].as_json() == {"doc_id": "d", "start": 0, "end": 6, "reason": "x", "passages": 2}

@@ -9,7 +9,8 @@ import pytest
 
 from unabridged.encoders.hashing import HashingEncoder
 from unabridged.errors import UsageError
-from unabridged.rankers.select.contracts import Cost, Scored
+from unabridged.rankers.contracts import Spent
+from unabridged.rankers.select.contracts import Cost, Passage, Scored
 from unabridged.rankers.select.pruning import Always, PruneSettings, SentencePruner, Why
 from unabridged.rankers.select.splitting import sentence_passages, sentences
 from unabridged.rankers.select.vectors import VectorSelector
@@ -170,3 +171,32 @@ def test_real_speeches_are_their_sentences():
         found = sentences(text)
         assert len(found) > 20
         assert "".join("".join(text[a:b] for a, b in found).split()) == "".join(text.split())
+
+
+def test_passages_that_are_pruned_together_are_what_each_is_alone_where_scores_do_not_depend_on_others():
+    texts = [
+        "One is odd. The zoo is far. Two! A third one is here. No.",
+        "",
+        "Zürich is wet. \U0001f642 fine! Tea?",
+        " \n",
+    ]
+
+    class Lengths:
+        label = "lengths"
+
+        def cost(self, question, passages):
+            return Cost()
+
+        def score(self, question, passages, *, cancel=None):
+            scores = [None if "z" in one.text else float(len(one.text)) for one in passages]
+            reasons = ["odd" if one is None else "" for one in scores]
+            return Scored(tuple(scores), tuple(reasons), spent=Spent(calls=len(scores)))
+
+    pruner = SentencePruner(Lengths(), PruneSettings(threshold=9.0, always=Always.FIRST, neighbours=1))
+    passages = [Passage(f"d{at}", 7 * at, 7 * at + len(text), text) for at, text in enumerate(texts)]
+    found = pruner.prune_all("what?", passages)
+    alone = [pruner.prune("what?", one.text, one.doc_id) for one in passages]
+    assert [(one.doc_id, one.sentences, one.spans, one.empty, one.size) for one in found] == [
+        (one.doc_id, one.sentences, one.spans, one.empty, one.size) for one in alone
+    ]
+    assert sum(one.spent.calls for one in found) == found[0].spent.calls == sum(one.spent.calls for one in alone)
