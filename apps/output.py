@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from unabridged.errors import UnabridgedError
 
 EXIT_INTERRUPTED = 130
 """What shells return for a program ended by Ctrl-C."""
+EXIT_PIPE = 141
+"""What shells return for a program whose reader has gone."""
 _ACTS = re.compile(
     r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"  # what moves the cursor, colours, rings or begins a command
     r"|[\u061c\u202a-\u202e\u2066-\u2069]"  # what turns the direction of other letters
@@ -85,6 +88,11 @@ def exit_codes(output: Output) -> Iterator[None]:
     """Turns the errors of this project into a message and the exit code of their kind."""
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the answer has gone, as head does when it has enough: there is nobody to tell, and nothing to mend.
+        _let_stdout_go()
+        raise SystemExit(EXIT_PIPE) from None
     except UnabridgedError as error:
         fail(output, type(error).__name__, str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -102,6 +110,14 @@ def exit_codes(output: Output) -> Iterator[None]:
         )
     except Exception as error:  # noqa: BLE001 - the last resort: scripts get JSON and a code, people the kind
         fail(output, type(error).__name__, f"{error} (this is a defect of unabridged: please report it)", 6)
+
+
+def _let_stdout_go() -> None:
+    """What is still to be written goes nowhere, so that the program's end does not fail on it too."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def fail(output: Output, kind: str, message: str, code: int) -> NoReturn:

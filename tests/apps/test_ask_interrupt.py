@@ -92,3 +92,17 @@ def test_a_server_that_dies_in_the_middle_ends_with_what_had_come(tmp_path: Path
     assert (code, out) == (6, "The annex was\n")
     assert err.startswith("AnswerBroken: The answer broke off after 13 characters, at 'The annex was' (ServerUnavail")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("options", [(), ("--output", "json")], ids=["text", "json"])
+def test_a_reader_who_has_enough_ends_the_command_without_a_word(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    with SERVER.serving({"chunks": [event("The annex"), event(" was"), 0.5, event(" signed by Anna"), done]}) as script:
+        asked = Asked(tmp_path, script.url, *options)
+        if not options:
+            asked.process.stdout.read1(5)
+        asked.process.stdout.close()
+        code = asked.process.wait(60)
+        told = asked.process.stderr.read().decode()
+        asked.process.stderr.close()
+    assert (code, told) == (141, "")
