@@ -7,7 +7,7 @@ belong to few documents) goes to the index itself.  Hits do not depend on the co
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -58,16 +58,15 @@ def together(stage: DenseStage, vectors: Floats, k: int, level: Level, allow: Ma
     pool = max(POOL, k)
     if level is Level.SEGMENT:
         pool, documents = k, None
-    if _on_gpu(segments) and segments is not None:
+    if _on_gpu(segments):
         mask = None if allow is None else stage.rows.segment_mask(allow)
         depth = k if level is Level.SEGMENT else min(len(segments), pool * SEGMENTS_PER_DOCUMENT)
         complete = level is Level.SEGMENT or depth == len(segments)
         segments = Answered(segments, vectors, depth, mask, complete=complete)
-    if _on_gpu(documents) and documents is not None:
+    if _on_gpu(documents):
         documents = Answered(documents, vectors, k if segments is None else pool, allow, complete=True)
     return DenseStage(stage.rows, segments, stage.documents if documents is None else documents, stage.scoring)
 
 
-def _on_gpu(index: DenseIndex | None) -> bool:
-    placement = getattr(index, "placement", None)
-    return placement is not None and placement.on_gpu
+def _on_gpu(index: object) -> TypeGuard[DenseIndex]:
+    return isinstance(index, DenseIndex) and index.placement is not None and index.placement.on_gpu
