@@ -5,8 +5,11 @@ Needs a FAISS wheel with GPU code; tests for two GPUs are skipped where there is
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,11 @@ from unabridged.errors import UnabridgedError
 from unabridged.index.dense import DenseIndex, ExactVectors, FaissBase, build_base
 from unabridged.index.dense.gpu import noted, parse_device, placed
 from unabridged.index.dense.gpu.devices import alone_on, device
+from unabridged.index.dense.gpu.driver import LIBRARY
 from unabridged.index.dense.gpu.flat import ROUNDING
 from unabridged.index.dense.gpu.lists import copying_options, flat_centres
 from unabridged.index.dense.gpu.machine import find_machine, usable
+from unabridged.index.dense.gpu.sizes import MIB, temporary_bytes
 from unabridged.index.recipe import choose_recipe
 
 pytestmark = pytest.mark.gpu
@@ -226,25 +231,42 @@ def test_two_gpus_give_what_one_gives(files: Path, device_text: str) -> None:
     assert (a.rows == b.rows).mean() > 0.99
 
 
+@contextmanager
+def filled(number: int, leave: int) -> Iterator[None]:
+    """All memory of a GPU but ``leave`` bytes is taken, through the driver itself."""
+    cuda = ctypes.CDLL(LIBRARY)
+    handle, context, pointer = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_uint64()
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    assert cuda.cuDeviceGet(ctypes.byref(handle), number) == 0
+    assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), handle) == 0
+    assert cuda.cuCtxPushCurrent_v2(context) == 0
+    try:
+        assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+        assert cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(free.value - leave)) == 0
+        yield
+    finally:
+        if pointer.value:
+            cuda.cuMemFree_v2(pointer)
+        cuda.cuCtxPopCurrent_v2(ctypes.byref(context))
+        cuda.cuDevicePrimaryCtxRelease_v2(handle)
+
+
 def test_a_full_gpu_gets_fewer_queries_at_a_time_and_the_hits_are_the_same() -> None:
-    """Fills the device but for a little, so that a large batch cannot have its intermediate results."""
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("torch has no CUDA, with which the memory would be filled")
     plain = DenseIndex(None, ExactVectors([rows()]))
     moved = placed(plain, "cuda:0+float32")
-    many = np.tile(QUERIES, (500, 1))
+    many = np.tile(QUERIES, (100, 1))  # 250 MB of hits, where 128 MB are free
     expected = plain.search(QUERIES, 1_000)
-    free, _ = torch.cuda.mem_get_info(0)
-    ballast = torch.empty(max(0, free - (256 << 20)), dtype=torch.uint8, device="cuda:0")
+    resources, total = device(0).resources, find_machine().driver.gpus[0].total
+    resources.setTempMemory(64 * MIB)
     try:
-        found = moved.search(many, 1_000)
+        with filled(0, 64 * MIB):
+            found = moved.search(many, 1_000)
     finally:
-        del ballast
-        torch.cuda.empty_cache()
+        resources.setTempMemory(temporary_bytes(total))
     np.testing.assert_array_equal(found.rows[:200], expected.rows)
     np.testing.assert_array_equal(found.rows[-200:], expected.rows)
-    assert moved.base._batches.most is None or moved.base._batches.most < len(many)
+    assert moved.base._batches.most is not None
+    assert moved.base._batches.most < len(many)
 
 
 def test_vectors_that_no_gpu_holds_stay_on_the_cpu_and_are_searched() -> None:

@@ -6,6 +6,8 @@ The oracle is the same folder on the CPU.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from unabridged.apps.cli import app
 from unabridged.contracts import Document
 from unabridged.encoders.load import load_encoder
 from unabridged.errors import ResourceError, UsageError
-from unabridged.index.dense.gpu.driver import Driver, Gpu
+from unabridged.index.dense.gpu.driver import Driver, Gpu, read_driver
 from unabridged.index.dense.gpu.machine import Machine
 from unabridged.index.dense.gpu.sizes import GIB
 from unabridged.retrievers.api import build_index, open_index
@@ -185,3 +187,14 @@ def test_a_note_on_a_batch_stands_with_each_of_its_results(gpus, folder: Path) -
         for result in index.search(["copper ledger", "annex"], mode="dense"):
             assert sum("the memory of the GPU was full" in note for note in result.notes) == 2
             assert len(set(result.notes)) == len(result.notes)
+
+
+def test_the_benchmark_without_a_gpu_says_so_with_the_exit_code_and_writes_nothing(tmp_path: Path) -> None:
+    if read_driver(memory=False).gpus:
+        pytest.skip("there is a GPU")
+    script = Path(__file__).parents[2] / "benchmarks" / "bench_gpu_search.py"
+    command = [sys.executable, str(script), "--smoke", "--out", str(tmp_path / "found.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == ResourceError.exit_code
+    assert "No GPU to measure: index device cuda was asked for" in done.stderr
+    assert list(tmp_path.iterdir()) == []
