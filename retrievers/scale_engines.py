@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -81,15 +81,17 @@ def fewest(one: Callable[[int], Need]) -> Need:
     return one(high)
 
 
-def folders(question: Question, load: Load, machines: int, build: Rate) -> Need:
-    """An index folder on each machine, over an equal part of the documents."""
+def folders(
+    question: Question, load: Load, machines: int, build: Rate, recipes: Mapping[str, str] | None = None
+) -> Need:
+    """An index folder on each machine, over an equal part of the documents; ``recipes`` by set, where given."""
     need = Need(machines)
     ram = disk = operations = 0.0
     # Where every document is one segment both sets are the same vectors, and one index serves them.
     sets = {"segments": load.segments} if len(set(load.sets.values())) < len(load.sets) else load.sets
     for name, rows in sets.items():
         part = -(-rows // machines)
-        recipe = _recipe(question, part, question.ram, question.disk, need)
+        recipe = _recipe(question, (recipes or {}).get(name, question.recipe), part, need)
         need.recipes[name] = recipe.as_json()
         ram = max(ram, recipe.build_ram)  # one after the other
         disk += max(recipe.build_disk, recipe.file_bytes)
@@ -120,12 +122,19 @@ def folders(question: Question, load: Load, machines: int, build: Rate) -> Need:
 
 def on_gpus(question: Question, load: Load, machines: int, build: Rate) -> Need:
     """Vectors of one machine on its GPUs: the first kind, by falling recall, that fits the GPUs there are."""
-    need = folders(question, load, machines, build)
-    if not question.gpus:
-        need.against.append("backend gpu needs gpus, found 0: give the number in the machine")
     gpus = max(1, question.gpus)
     room = room_on([Gpu(0, "", (9, 0), question.vram, question.vram)], [])[0]
     reserved = temporary_bytes(question.vram) + MARGIN
+    held, least, found = 0, 0, {}
+    for name, rows in load.sets.items():
+        tries = _on_gpu(rows, question.dim, gpus)
+        found[name] = text, size = next((one for one in tries if held + one[1] <= room), tries[-1])
+        least += min(size for _, size in tries) * gpus
+        held += size
+    # The file stays that of the CPU: it has the codes that the GPU holds.
+    need = folders(question, load, machines, build, {name: text or "flat" for name, (text, _) in found.items()})
+    if not question.gpus:
+        need.against.append("backend gpu needs gpus, found 0: give the number in the machine")
     need.sums += [
         Sum(
             "FAISS's own",
@@ -135,16 +144,10 @@ def on_gpus(question: Question, load: Load, machines: int, build: Rate) -> Need:
         ),
         Sum("pinned memory", PINNED * gpus, "bytes per machine", f"{PINNED:,} x {gpus} GPUs"),
     ]
-    held, least = 0, 0
-    for name, rows in load.sets.items():
-        tries = list(_on_gpu(rows, question.dim, gpus))
-        chosen = next((found for found in tries if held + found[1] <= room), None)
-        smallest = min(size for _, size in tries)
-        least += min(size * gpus for _, size in tries)
-        text, size = chosen or (tries[-1][0], smallest)
-        held += size
-        need.recipes[f"{name} on GPU"] = text
-        need.sums.append(Sum(f"{name} on GPU", size, "bytes per GPU", f"{rows:,} rows as {text} over {gpus} GPUs"))
+    for name, (text, size) in found.items():
+        shown, rows = text or "Flat float16", load.sets[name]
+        need.recipes[f"{name} on GPU"] = shown
+        need.sums.append(Sum(f"{name} on GPU", size, "bytes per GPU", f"{rows:,} rows as {shown} over {gpus} GPUs"))
     need.sums.append(Sum("GPU memory", held + reserved, "bytes per GPU", "the sets + FAISS's own"))
     if held > room:
         wanted = -(-least // room) if room > 0 else 0
@@ -171,7 +174,7 @@ def _on_gpu(rows: int, dim: int, gpus: int) -> list[tuple[str, int]]:
         kind = kind_of(factory, dim)
         if kind.name != CPU:
             size = device_bytes(kind, factory, part, dim, float16=True)
-            found.append((text or "Flat float16", size))
+            found.append((text, size))
     return found
 
 
@@ -319,12 +322,12 @@ def pg_index(index: EngineIndex, rows: int, dim: int) -> tuple[float, str]:
     return 0.0, "no search index: an exact scan"
 
 
-def _recipe(question: Question, rows: int, ram: int, disk: int, need: Need) -> Recipe:
+def _recipe(question: Question, name: str, rows: int, need: Need) -> Recipe:
     """The recipe for one set of a machine; where nothing fits, the smallest, with the reason."""
 
-    def chosen(ram: int, disk: int) -> Recipe:
+    def chosen(name: str, ram: int, disk: int) -> Recipe:
         return choose_recipe(
-            question.recipe,
+            name,
             n=rows,
             dim=question.dim,
             ram_bytes=ram,
@@ -333,10 +336,10 @@ def _recipe(question: Question, rows: int, ram: int, disk: int, need: Need) -> R
         )
 
     try:
-        return chosen(ram, disk)
+        return chosen(name, question.ram, question.disk)
     except ResourceError as error:
         need.against.append(str(error))
-        return chosen(PLENTY, PLENTY)
+        return chosen("ivf-pq" if name == "auto" else name, PLENTY, PLENTY)
 
 
 def _asked(ask: Callable[[], EngineIndex], need: Need) -> EngineIndex:
