@@ -34,6 +34,8 @@ from unabridged.rankers.scored import exposures, fitted, scored
 SLACK = 8
 """Tokens left free: a text in its place has a few more or fewer than it has alone."""
 
+NO_NUMBER = "no likelihood: memory did not suffice for the prompt, or the model's numbers overflowed"
+
 ASKED = Template(
     name="asked",
     method="pointwise",
@@ -185,10 +187,16 @@ class QueryLikelihoodRanker:
             try:
                 found = self._likelihood.score(prompts, [request.query] * len(prompts))
                 scores = [_number(one) for one in found]
+                without = tuple(place for place, score in enumerate(scores) if score is None)
+                steps = (Step(1, without, "first-stage", NO_NUMBER),) if without else ()
             except ModelError as error:
                 scores = [None] * len(prompts)
                 steps = (Step(1, places, "first-stage", f"{type(error).__name__}: {error}"),)
-        spent = Spent() if cancelled else Spent(calls=len(prompts), failed=len(prompts) * bool(steps), usage=usage)
+        spent = (
+            Spent()
+            if cancelled
+            else Spent(calls=len(prompts), failed=sum(score is None for score in scores), usage=usage)
+        )
         return scored(scores, exposures=exposures(shown, scores), steps=steps, spent=spent)
 
 

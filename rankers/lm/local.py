@@ -6,6 +6,7 @@ of a shared beginning are computed once, which changes the numbers by rounding o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders._torch import PRECISIONS, best_device, quiet
 from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, cache_bytes, room, token_bytes
 from unabridged.errors import ContextOverflow, MissingFile, ModelError, UsageError
-from unabridged.halving import MemoryUse, TokenCap
+from unabridged.halving import MemoryUse, TokenCap, ran_out
 from unabridged.rankers.lm.adapters import Adapter, apply
 from unabridged.rankers.lm.chat import ChatFormat
 from unabridged.rankers.lm.constrained import TokenGrammar
@@ -30,7 +31,7 @@ from unabridged.rankers.lm.likelihood import score_continuations
 from unabridged.rankers.lm.streaming import written
 from unabridged.rankers.lm.vocabulary import Vocabulary
 from unabridged.rankers.lm.writing import Writer
-from unabridged.room import free_bytes
+from unabridged.room import free_bytes, release
 
 LAYOUT = 1
 """Raised when the way that prompts are read or answers are written changes, so that cached answers are not reused."""
@@ -224,7 +225,8 @@ class LocalModel:
     def score(self, prefixes: Sequence[Prompt], continuations: Sequence[str]) -> list[float]:
         """Log-probability of each continuation as the answer to the prompt beside it, summed over its tokens.
 
-        Prompt and continuation are joined as tokens.  :class:`ContextOverflow` names the first that does not fit.
+        Prompt and continuation are joined as tokens.  :class:`ContextOverflow` names the first that does not fit the
+        model; NaN stands for one that memory has no room for.
         """
         pairs = [
             (self.ids(prompt), self.vocabulary.encode(text))
@@ -234,7 +236,25 @@ class LocalModel:
             if (error := self._overflow(len(ids), len(more))) is not None:
                 raise error
         with self.lock:
-            return score_continuations(self._writer.lane, pairs)
+            try:
+                return score_continuations(self._writer.lane, pairs)
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+            return [self._alone(pair) for pair in pairs]
+
+    def _alone(self, pair: tuple[list[int], list[int]]) -> float:
+        """The score of a pair with nothing held beside it; NaN where memory does not suffice even so."""
+        self._writer.lane.forget()
+        release(self._weights.device)
+        try:
+            return score_continuations(self._writer.lane, [pair])[0]
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            self._writer.cap.failed_alone()
+            self._writer.lane.forget()
+            return math.nan
 
     def entropies(
         self, prompts: Sequence[Prompt], *, steps: int = 1, cancel: Event | None = None

@@ -418,3 +418,42 @@ def test_counting_a_text_that_is_longer_than_the_model_reads_is_nothing_to_warn_
     assert model.count_texts(["x" * 5_000]) == [5_000]
     # Where transformers keeps which warnings it has given.
     assert not any("longer" in name for name in model.tokenizer.deprecation_warnings)
+
+
+def test_a_text_that_memory_has_no_room_for_has_no_score_and_the_others_have_theirs(tiny_model):
+    import torch
+
+    prompts, texts = [ask("rank these"), ask("long " * 90), ask("rank those")], ["[1]", "[2]", "the end"]
+    expected = fresh(tiny_model).score(prompts, texts)
+    model = fresh(tiny_model)
+    real = model._weights.forward
+
+    def forward(ids, **kwargs):
+        if ids.shape[1] > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(ids, **kwargs)
+
+    model._weights.forward = forward
+    found = model.score(prompts, texts)
+    assert np.isnan(found).tolist() == [False, True, False]
+    np.testing.assert_allclose([found[0], found[2]], [expected[0], expected[2]], atol=1e-4)
+    assert model.memory_report()[0].alone == 1
+
+
+def test_what_memory_did_to_answers_is_told(tiny_model):
+    import torch
+
+    model = fresh(tiny_model, batch_tokens=10_000)
+    real, calls = model._weights.forward, []
+
+    def forward(ids, **kwargs):
+        calls.append(ids.shape)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(ids, **kwargs)
+
+    model._weights.forward = forward
+    model.complete([ask("q"), ask("w")], Sampling(max_tokens=2))
+    answers, entropies = model.memory_report()
+    assert (answers.halved, answers.alone, entropies.halved) == (1, 0, 0)
+    assert answers.planned == 10_000 > answers.lowest
