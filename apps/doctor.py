@@ -85,12 +85,9 @@ def _faiss() -> Any:
 
 def _gpu_search() -> Any:
     """Driver, GPUs, and whether FAISS can search on them, with warnings that name the way out."""
-    from unabridged.index.dense.gpu.machine import find_machine, gpu_facts
+    from unabridged.index.dense.gpu.machine import examine_machine, gpu_facts
 
-    try:
-        return gpu_facts(find_machine())
-    except UnabridgedError as error:
-        return str(error)
+    return gpu_facts(*examine_machine())
 
 
 def _device() -> str:

@@ -81,18 +81,22 @@ def load_faiss() -> Any:
     except (RuntimeError, OSError) as error:
         raise RuntimeFailure(
             f"faiss is installed ({', '.join(wheels) or 'owner unknown'}) but does not load: {error}. "
-            'Reinstall it with: pip install --force-reinstall "unabridged[cpu]"'
+            f'Reinstall it with: pip install --force-reinstall "{wheels[0] if wheels else "faiss-cpu"}>=1.15"'
         ) from error
-    _check_version(str(module.__version__))
+    _check_version(str(module.__version__), wheels)
     return module
 
 
-def _check_version(version: str) -> None:
+def _check_version(version: str, wheels: list[str]) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MINIMUM:
+        other = next((name for name in wheels if name not in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs")), "")
+        way = f'pip uninstall -y {other} && pip install "faiss-gpu>=1.15"' if other else (
+            f'pip install -U "{wheels[0] if wheels else "faiss-cpu"}>=1.15"'
+        )  # fmt: skip
         raise MissingExtra(
-            f"faiss {version} was found, at least {MINIMUM[0]}.{MINIMUM[1]} is needed. "
-            'Upgrade it with: pip install -U "unabridged[cpu]"'
+            f"faiss {version} was found ({', '.join(wheels) or 'owner unknown'}), at least "
+            f"{MINIMUM[0]}.{MINIMUM[1]} is needed. Get it with: {way}"
         )
 
 

@@ -254,12 +254,12 @@ def filled(number: int, leave: int) -> Iterator[None]:
 def test_a_full_gpu_gets_fewer_queries_at_a_time_and_the_hits_are_the_same() -> None:
     plain = DenseIndex(None, ExactVectors([rows()]))
     moved = placed(plain, "cuda:0+float32")
-    many = np.tile(QUERIES, (100, 1))  # 250 MB of hits, where 128 MB are free
+    many = np.tile(QUERIES, (200, 1))  # 500 MB of hits, where 320 MB are free
     expected = plain.search(QUERIES, 1_000)
     resources, total = device(0).resources, find_machine().driver.gpus[0].total
     resources.setTempMemory(64 * MIB)
     try:
-        with filled(0, 64 * MIB):
+        with filled(0, 256 * MIB):
             found = moved.search(many, 1_000)
     finally:
         resources.setTempMemory(temporary_bytes(total))

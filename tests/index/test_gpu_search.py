@@ -161,6 +161,7 @@ def test_doctor_names_the_one_wheel_and_what_it_can_do_for_the_gpus(monkeypatch)
     found = Machine(Driver(12_040, (card,)), ("faiss-gpu-cu12",), frozenset({"GPU"}))
     monkeypatch.setattr("unabridged.index.dense.gpu.machine.find_machine", lambda: found)
     report = doctor._gpu_search()
+    assert len(report["warnings"]) == 1
     assert report["driver"] == "12.4"
     assert report["gpus"] == ["cuda:0 NVIDIA H200, compute capability 9.0, 130.0 of 139.0 GiB free"]
     assert "faiss-gpu-cu12 holds code for compute capability 7.0, 8.0 only" in report["warnings"][0]
@@ -198,3 +199,25 @@ def test_the_benchmark_without_a_gpu_says_so_with_the_exit_code_and_writes_nothi
     assert done.returncode == ResourceError.exit_code
     assert "No GPU to measure: index device cuda was asked for" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_tells_of_a_wheel_that_is_too_old_to_load_and_cannot_run_on_the_gpu(monkeypatch) -> None:
+    from unabridged.apps import doctor
+    from unabridged.index.dense import _faiss
+    from unabridged.index.dense.gpu import machine
+
+    monkeypatch.setattr(_faiss.load_faiss(), "__version__", "1.14.1")
+    _faiss.load_faiss.cache_clear()
+    for module in (_faiss, machine):
+        monkeypatch.setattr(module, "installed_wheels", lambda: ["faiss-gpu-cu12"])
+    card = Gpu(0, "NVIDIA H200", (9, 0), 139 * GIB, 130 * GIB)
+    monkeypatch.setattr(machine, "read_driver", lambda: Driver(12_040, (card,)))
+    try:
+        report = doctor._gpu_search()
+    finally:
+        _faiss.load_faiss.cache_clear()
+    way = 'pip uninstall -y faiss-gpu-cu12 && pip install "faiss-gpu>=1.15"'
+    assert report["usable"] is False
+    assert ["1.14.1 was found (faiss-gpu-cu12)" in report["warnings"][0], way in report["warnings"][0]] == [True, True]
+    assert "7.0, 8.0 only, and NVIDIA H200 has 9.0" in report["warnings"][1]
+    assert way in report["warnings"][1]

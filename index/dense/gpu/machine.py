@@ -12,7 +12,7 @@ from unabridged.errors import MissingExtra, ResourceError, UnabridgedError, Usag
 from unabridged.index.dense._faiss import installed_wheels, load_faiss
 from unabridged.index.dense.gpu.driver import Driver, Gpu, read_driver
 from unabridged.index.dense.gpu.request import DeviceRequest
-from unabridged.index.dense.gpu.wheel import INSTALL, cannot_run, shown, too_old
+from unabridged.index.dense.gpu.wheel import INSTALL, KNOWN, cannot_run, shown, too_old
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ def find_machine(driver: Driver | None = None) -> Machine:
     words = frozenset(str(faiss.get_compile_options()).split())
     found = read_driver() if driver is None else driver
     return Machine(found, tuple(installed_wheels()), words, hasattr(faiss, "GpuIndexCagra"))
+
+
+def examine_machine() -> tuple[Machine, str]:
+    """What is here, also where FAISS does not load: then what is known of its wheel, and why it does not."""
+    try:
+        return find_machine(), ""
+    except UnabridgedError as error:
+        wheels = tuple(installed_wheels())
+        words = frozenset({"GPU"}) if any(wheel in KNOWN for wheel in wheels) else frozenset[str]()
+        return Machine(read_driver(), wheels, words), str(error)
 
 
 def usable(machine: Machine, request: DeviceRequest) -> tuple[Gpu, ...]:
@@ -104,10 +114,13 @@ def may_have_gpu() -> bool:
     return "GPU" in words and bool(read_driver(memory=False).gpus)
 
 
-def gpu_facts(machine: Machine) -> Mapping[str, JSON]:
-    """What ``doctor`` says: driver, GPUs, whether FAISS can use them, and warnings that name the way out."""
+def gpu_facts(machine: Machine, fault: str = "") -> Mapping[str, JSON]:
+    """What ``doctor`` says: driver, GPUs, whether FAISS can use them, and warnings that name the way out.
+
+    ``fault``: why FAISS does not load.
+    """
     gpus = machine.driver.gpus
-    warnings: list[Any] = []
+    warnings: list[Any] = [fault] if fault else []
     if len(machine.wheels) > 1:
         warnings.append(f"{len(machine.wheels)} packages install a module named faiss: {', '.join(machine.wheels)}")
     if gpus and "GPU" not in machine.compiled:
