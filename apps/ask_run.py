@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from unabridged.apps.answering import answer, check_writes, closed_after
@@ -89,9 +89,10 @@ def _answered(asked: Asked, asking: Asking, writer: LanguageModel, given: Candid
             say_part(piece)
 
     try:
-        return answer(
+        found = answer(
             asked.question, given.hits, model=writer, sources=given.sources, listener=listen, **asking.writing
         )
+        return replace(found, pack=given.accounted(found.pack))
     except AnswerBroken as error:
         _broke_off(type(error).__name__, str(error), error.exit_code, "".join(pieces), output)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unabridged.apps.output import complain
-from unabridged.apps.selector_names import SelectorOptions, load_selector
+from unabridged.apps.selector_names import SelectorOptions, load_selector, options_of
 from unabridged.contracts import JSON, Document, Failure
 from unabridged.corpora import read_corpus
 from unabridged.errors import CorpusError, DuplicateId
@@ -97,11 +97,15 @@ def selector_for(name: str | None, mode: Mode, encoder: str | None, options: Map
 
     ``options`` that the selector does not have are refused where it was named, else left out.
     """
-    if name is not None:
+    if name is None:
+        if mode is Mode.BM25:
+            return load_selector(BY_MODE[mode])
+        return load_selector(f"{BY_MODE[mode]}:{encoder}" if encoder else BY_MODE[mode], SelectorOptions(**options))
+    if encoder is None or "encoder" not in options_of(name):
         return load_selector(name, SelectorOptions(**options))
-    if mode is Mode.BM25:
-        return load_selector(BY_MODE[mode])
-    return load_selector(f"{BY_MODE[mode]}:{encoder}" if encoder else BY_MODE[mode], SelectorOptions(**options))
+    from unabridged.encoders.load import load_encoder
+
+    return load_selector(name, SelectorOptions(encoder=load_encoder(encoder, **options)))
 
 
 def cut(texts: Mapping[str, str], tokens: int) -> list[Passage]:

@@ -151,7 +151,7 @@ def _of_index(folder: Path, asked: Asked) -> Candidates:
         return Candidates(hits=result, found=found)
     if asked.select is None:
         return Candidates(hits=result)
-    selector = selector_for(asked.select, asked.mode, asked.encoder, selecting)
+    selector = selector_for(asked.select, asked.mode, None, selecting)
     passages = [Passage(hit.doc_id, hit.span.start, hit.span.end, hit.span.text) for hit in result]
     chosen = selected(asked.question, passages, selector)
     if asked.prune is None:

@@ -190,3 +190,14 @@ def test_sentences_that_say_nothing_are_left_out_and_told(tmp_path):
     assert (nothing["sources"], nothing["text"]) == ([], "")
     assert "--select" in packed(index, PUMP, "--prune", 0.1, code=2)["error"]["message"]
     assert "not a number" in packed("--file", book, PUMP, "--prune", "nan", code=2)["error"]["message"]
+
+
+def test_an_encoder_that_is_named_is_the_one_that_a_selector_of_vectors_reads_with(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text(SAID, "utf-8")
+    body = packed("--file", book, PUMP, "--select", "vectors", "--encoder", "hashing:64")
+    named = packed("--file", book, PUMP, "--select", "vectors:hashing:64")
+    assert body["select"] == named["select"]
+    assert "hashing" in body["select"]["selector"]
+    twice = packed("--file", book, PUMP, "--select", "vectors:hashing", "--encoder", "hashing:64", code=2)["error"]
+    assert "named besides" in twice["message"]
