@@ -61,8 +61,8 @@ def connect(address: str, workers: int) -> dict[str, str | None]:
             first = str(error).strip().partition("\n")[0]
             raise RuntimeFailure(
                 f"There is no Ray at address {address!r}: {type(error).__name__}: {first}. Start one with 'ray start "
-                "--head', name its address, or use --address local for this machine alone. A cluster with tokens, Ray's "
-                "default, lets nobody in without its token in ~/.ray/auth_token and RAY_AUTH_MODE=token."
+                "--head', name its address, or use --address local for this machine alone. A cluster with tokens, "
+                "Ray's default, lets nobody in without its token in ~/.ray/auth_token and RAY_AUTH_MODE=token."
             ) from error
 
     return {name: before.get(name) for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
