@@ -61,14 +61,12 @@ CITING = AnswerTemplate(
 """For models that follow instructions well."""
 SHORT = AnswerTemplate(
     name="short",
-    body=(
-        "Passages:\n\n{context}\n\nAnswer in one short sentence, only from the passages above.\nQuestion: {question}"
-    ),
+    body="Passages:\n\n{context}\n\nQuestion: {question}\nAnswer with a few words quoted from the passages above.",
     lead='According to the passages, the answer is "',
     stop=('"',),
     headers=False,
 )
 """For small models, which write no numbers worth reading, and write a sentence that they were shown for its own sake:
-the question last, nothing said of answers that are not there, and a quotation begun for them.  Left to begin by
+nothing said of answers that are not there, a few words wanted, and their quotation begun for them.  Left to begin by
 themselves they say the question again; with ids of documents over the passages they answer with an id."""
 TEMPLATES = {one.name: one for one in (CITING, SHORT)}
