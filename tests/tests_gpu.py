@@ -34,6 +34,7 @@ class FakeGpus:
         self.broken = ""
         self.busy: dict[int, bool] = {}
         self.overlaps = 0
+        self.cuvs = False
         self._lock = threading.Lock()
 
     def said(self, name: str) -> list[tuple[Any, ...]]:
@@ -42,7 +43,8 @@ class FakeGpus:
 
     def machine(self) -> Machine:
         """What is found here."""
-        return Machine(Driver(12_040, self.gpus), ("faiss-gpu",), frozenset({"GPU"}))
+        words = {"GPU", "CUVS"} if self.cuvs else {"GPU"}
+        return Machine(Driver(13_000, self.gpus), ("faiss-gpu",), frozenset(words), has_cagra=self.cuvs)
 
     def record(self, *call: Any) -> None:
         with self._lock:
@@ -171,11 +173,48 @@ class Lists:
         self.index.reset()
 
 
+class Cagra:
+    """``GpuIndexCagra``: built once, from all vectors; its graph is that of the CPU's form."""
+
+    def __init__(self, gpus: FakeGpus, resources: Resources, dim: int, metric: int, config: Config) -> None:
+        assert isinstance(resources, Resources)
+        assert config.intermediate_graph_degree >= config.graph_degree
+        self._gpus, self._number = gpus, config.device
+        self.index = faiss.IndexHNSWCagra(dim, config.graph_degree // 2, metric)
+        gpus.record("cagra", config.device, config.graph_degree)
+
+    @property
+    def ntotal(self) -> int:
+        return int(self.index.ntotal)
+
+    def train(self, x: np.ndarray) -> None:
+        assert self.ntotal == 0
+        self.index.base_level_only = False
+        self.index.add(x)
+        self.index.base_level_only = True
+
+    def search(self, x: np.ndarray, k: int, params: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        assert params.itopk_size >= k
+        assert params.itopk_size % 32 == 0
+        self._gpus.searched((self._number,), x, k)
+        return self.index.search(x, k, params=faiss.SearchParametersHNSW(efSearch=params.itopk_size))
+
+
+def graph_on(gpus: FakeGpus, resources: Resources, number: int, index: Any) -> Cagra:
+    """A CPU graph of CAGRA on a GPU."""
+    config = Config(device=number, graph_degree=64, intermediate_graph_degree=128)
+    moved = Cagra(gpus, resources, index.d, index.metric_type, config)
+    moved.index = faiss.clone_index(index)
+    return moved
+
+
 def install(monkeypatch: pytest.MonkeyPatch, gpus: FakeGpus) -> FakeGpus:
     """Puts the stand-in where FAISS's own classes and functions are, and its machine where the real one is found."""
 
-    def to_gpu(resources: Resources, number: int, index: Any, options: Config) -> Lists:
+    def to_gpu(resources: Resources, number: int, index: Any, options: Config) -> Any:
         assert isinstance(resources, Resources)
+        if gpus.cuvs and isinstance(faiss.downcast_index(index), faiss.IndexHNSWCagra):
+            return graph_on(gpus, resources, number, index)
         return Lists(gpus, (number,), index, options)
 
     def to_gpus(resources: list[Resources], index: Any, options: Config, numbers: list[int]) -> Lists:
@@ -183,13 +222,16 @@ def install(monkeypatch: pytest.MonkeyPatch, gpus: FakeGpus) -> FakeGpus:
         assert len(resources) == len(numbers)
         return Lists(gpus, tuple(numbers), index, options)
 
-    def to_cpu(index: Lists) -> Any:
+    def to_cpu(index: Any) -> Any:
         gpus.record("to_cpu", index.ntotal)
-        return faiss.clone_index(index.index)
+        return index.index if isinstance(index, Cagra) else faiss.clone_index(index.index)
 
     for name, value in {
         "StandardGpuResources": lambda: Resources(gpus),
         "GpuIndexFlatConfig": Config,
+        "GpuIndexCagraConfig": Config,
+        "SearchParametersCagra": Config,
+        "GpuIndexCagra": lambda *arguments: Cagra(gpus, *arguments),
         "GpuClonerOptions": Config,
         "GpuMultipleClonerOptions": Config,
         "GpuIndexFlat": lambda *arguments: Flat(gpus, *arguments),

@@ -407,3 +407,38 @@ def test_a_build_that_a_gpu_cannot_help_says_so_and_auto_says_nothing_about_smal
     assert words in facts["built_on_reason"]
     small = build_base(lambda: iter([x]), N, D, recipe, tmp_path, device="auto")
     assert "built_on" not in small
+
+
+# Graphs
+
+
+def test_with_cuvs_a_graph_is_built_on_a_gpu_kept_as_the_cpu_s_and_searched_on_either(gpus, tmp_path: Path) -> None:
+    x = rows()
+    recipe = choose_recipe("HNSW16", n=N, dim=D, ram_bytes=1 << 40, disk_bytes=1 << 40)
+    gpus.cuvs = True
+    facts = build_base(lambda: iter([x[:1_000], x[1_000:]]), N, D, recipe, tmp_path, device="cuda:1")
+    assert (facts["built_on"], facts["graph"]) == ("cuda:1", "cagra")
+    assert gpus.said("cagra") == [("cagra", 1, 32)]
+
+    def opened() -> DenseIndex:
+        return DenseIndex(FaissBase.open(tmp_path, facts), ExactVectors([x]))
+
+    assert opened().measure_recall(QUERIES, 10, params={"efSearch": 200}) > 0.9
+    moved = placed(opened(), "cuda:0", graph=facts["graph"])
+    assert moved.placement.kind == "cagra"
+    assert moved.measure_recall(QUERIES, 10, params={"efSearch": 200}) > 0.9
+    with noted() as notes:
+        moved.search(QUERIES, 513)
+    assert ["513 hits per query are more than the 512" in note for note in notes] == [True]
+    gpus.cuvs = False
+    assert placed(opened(), "cuda:0", graph="cagra").placement.reason == "CAGRA needs FAISS with cuVS"
+
+
+def test_without_being_asked_for_a_gpu_a_graph_is_that_of_the_cpu(gpus, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "SMALL_FLOATS", 10)
+    gpus.cuvs = True
+    x = rows()
+    recipe = choose_recipe("HNSW8", n=N, dim=D, ram_bytes=1 << 40, disk_bytes=1 << 40)
+    facts = build_base(lambda: iter([x]), N, D, recipe, tmp_path, device="auto")
+    assert "graph" not in facts
+    assert gpus.said("cagra") == []
