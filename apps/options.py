@@ -127,7 +127,7 @@ Workers: TypeAlias = Annotated[
     int | None, typer.Option("--workers", help="With --engine: how many [one per GPU, else 2, or one per core of Ray].")
 ]
 Address: TypeAlias = Annotated[
-    str | None, typer.Option("--address", help="With --engine ray: auto, host:port, ray://..., or local [local].")
+    str | None, typer.Option("--address", help="With --engine ray: auto, host:port or local [local].")
 ]
 Shared: TypeAlias = Annotated[
     bool | None,

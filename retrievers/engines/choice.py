@@ -33,7 +33,8 @@ class Engine:
     workers: int | None = None
     """None: one for each GPU, else two in a pool, and one for each core that Ray has."""
     address: str | None = None
-    """Of Ray: ``local`` starts it on this machine alone, for this build; ``auto`` is what runs here already."""
+    """Of Ray: ``local`` starts it on this machine alone, for this build; ``auto`` is the cluster that this machine is
+    part of; ``host:port`` one whose GCS listens there."""
     threads: int | None = None
     """Of each worker.  None: its share of this machine's cores where their number changes no bit of a vector, and
     otherwise as many as this process has, so that the bytes stay the same."""
@@ -55,6 +56,11 @@ class Engine:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name} is a whole number from 1, got {value!r}")
+        if self.kind == "ray" and str(self.address).startswith("ray://"):
+            raise UsageError(
+                f"Ray Data, which feeds the workers, does not run through a Ray Client ({self.address}). Run the "
+                "command on a machine of the cluster with address 'auto', or name the address of its GCS, such as 'host:6379'."
+            )
         for name in ("address", "shared"):
             if getattr(self, name) is not None and self.kind != "ray":
                 raise UsageError(f"{name} is for engine='ray', and the engine is {self.kind!r}")

@@ -249,6 +249,7 @@ def test_an_encoder_that_workers_cannot_make_is_refused_before_anything_is_writt
         ({"kind": "pool", "threads": -1}, "threads is a whole number"),
         ({"kind": "pool", "address": "auto"}, "address is for engine='ray'"),
         ({"kind": "pool", "shared": True}, "shared is for engine='ray'"),
+        ({"kind": "ray", "address": "ray://host:10001"}, "does not run through a Ray Client"),
         ({"workers": 2}, "workers is for the engines pool and ray"),
         ({"factory": "a:b"}, "factory is for the engines pool and ray"),
     ],
