@@ -59,7 +59,8 @@ class Engine:
         if self.kind == "ray" and str(self.address).startswith("ray://"):
             raise UsageError(
                 f"Ray Data, which feeds the workers, does not run through a Ray Client ({self.address}). Run the "
-                "command on a machine of the cluster with address 'auto', or name the address of its GCS, such as 'host:6379'."
+                "command on a machine of the cluster with address 'auto', or name the address of its GCS, such as "
+                "'host:6379'."
             )
         for name in ("address", "shared"):
             if getattr(self, name) is not None and self.kind != "ray":

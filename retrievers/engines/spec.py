@@ -196,7 +196,7 @@ def placed(encoder: Any) -> Placed:
     if not parts:
         return Placed(batch_tokens=tokens)
     trust = any(vars(part).get("_trust", vars(part).get("_trust_remote_code", False)) for part in parts)
-    named = tuple(str(vars(part)["_device"]) for part in parts if vars(part).get("_device") is not None)
+    named = tuple(str(vars(part)["_device"]) for part in parts if vars(part).get("_device") not in (None, "auto"))
     if any(device != "cpu" for device in named):
         return Placed(names.get(type(parts[0]).__name__), named, tokens, trust)
     chosen = getattr(parts[0], "chosen", parts[0])
