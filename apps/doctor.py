@@ -27,6 +27,10 @@ PACKAGES = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pypdfium2": "pdf",
+    "pymilvus": "milvus",
+    "milvus-lite": "milvus",
+    "psycopg": "pgvector",
+    "pgvector": "pgvector",
     "tree-sitter": "code",
     **dict.fromkeys(sorted({language.wheel for language in LANGUAGES.values()}), "code"),
 }

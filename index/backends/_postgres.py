@@ -148,7 +148,8 @@ def where(conditions: Sequence[Condition]) -> tuple[Any, list[Any]]:
     import orjson
 
     sql = psycopg().sql
-    clauses, parameters = [sql.SQL("TRUE")], []
+    clauses = [sql.SQL("TRUE")]
+    parameters: list[Any] = []
     for condition in conditions:
         if condition.field == "id":
             clauses.append(sql.SQL("doc_id = ANY(%s)"))

@@ -217,7 +217,7 @@ class PgvectorBackend:
                 for at, query in enumerate(floats):
                     found = self._nearest(which, query, k, conditions)
                     place_hits(keys[at], scores[at], found)
-            short = np.flatnonzero(keys[:, -1] == NO_HIT) if kind != "exact" else []
+            short: list[int] = np.flatnonzero(keys[:, -1] == NO_HIT).tolist() if kind != "exact" else []
             matching = self._count(which, conditions) if len(short) else 0
             lacking = [at for at in short if int((keys[at] != NO_HIT).sum()) < min(k, matching)]
             if lacking:

@@ -168,8 +168,10 @@ class _Sync:
             done = self.backend.load(name, batches_of(shard, alive, self.layout), mark)
             self.tell(f"loaded shard {name[:12]}: {done.documents:,} documents, {done.segments:,} segments")
         elif old.dead != mark:
-            self.backend.remove(name, dead, segments_of(shard, dead), mark)
-            self.tell(f"removed dead rows of shard {name[:12]}")
+            done = self.backend.remove(name, dead, segments_of(shard, dead), mark)
+            gone = {"documents": old.documents - done.documents, "segments": old.segments - done.segments}
+            self.removed_rows += sum(gone[which] for which in self.layout.sets)
+            self.tell(f"removed {gone['documents']:,} dead documents of shard {name[:12]}")
 
     def _check_counts(self) -> None:
         """Raises unless the engine counts as many rows as are alive."""

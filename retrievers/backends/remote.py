@@ -183,8 +183,12 @@ class RemoteIndex:
         parts: dict[int, list[Stored]] = defaultdict(list)
         for row in self._fetch("segments", documents) if "segments" in sets else ():
             parts[row.document].append(row)
+        # what is deleted at this moment is not there any more
+        documents = [key for key in documents if (key in parts or not parts) and (key in wholes or not wholes)]
+        if not documents:
+            return []
         if not parts:
-            scores = np.array([wholes[key].vector @ vector for key in documents], np.float32)
+            scores = _matrix([wholes[key] for key in documents]) @ vector
             best = [wholes[key] for key in documents]
         else:
             scores, best = self._scored(vector, documents, parts, wholes)
@@ -196,8 +200,8 @@ class RemoteIndex:
     ) -> tuple[Floats, list[Stored]]:
         rows = [row for key in documents for row in parts[key]]
         offsets = np.concatenate([[0], np.cumsum([len(parts[key]) for key in documents])]).astype(np.int64)
-        similar = np.array([row.vector for row in rows], np.float32) @ vector
-        whole = np.array([wholes[key].vector @ vector for key in documents], np.float32) if wholes else None
+        similar = _matrix(rows) @ vector
+        whole = _matrix([wholes[key] for key in documents]) @ vector if wholes else None
         scores, winners = score_documents(similar, offsets, whole, self.scoring)
         return scores, [rows[at] for at in winners.tolist()]
 
@@ -214,6 +218,11 @@ class RemoteIndex:
 
     def _fetch(self, which: VectorSet, documents: Sequence[int]) -> list[Stored]:
         return self.backend.fetch(which, "document", documents, vectors=True)
+
+
+def _matrix(rows: Sequence[Stored]) -> Floats:
+    """The vectors of rows, (n, D)."""
+    return np.array([row.vector for row in rows], np.float32)
 
 
 def _hit(rank: int, row: Stored, score: float) -> RemoteHit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import string
+import subprocess
+import sys
 
 import pytest
 
@@ -99,6 +101,14 @@ def test_a_missing_client_names_its_extra(url, package, extra, monkeypatch):
     )
     with pytest.raises(MissingExtra, match=rf"unabridged\[{extra}\]"):
         connect(url)
+
+
+def test_no_client_is_loaded_before_it_is_used():
+    names = ["unabridged.index.backends", "unabridged.retrievers.backends.remote", "unabridged.apps.backends"]
+    code = f"import sys, {', '.join(names)}; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for client in ("pymilvus", "milvus_lite", "psycopg", "pgvector", "grpc"):
+        assert f"'{client}'" not in done.stdout
 
 
 def test_the_portable_part_of_a_filter_and_whether_it_is_all():
