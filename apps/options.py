@@ -106,8 +106,12 @@ IndexDevice: TypeAlias = Annotated[
         help="Where vectors are searched and lists built: auto, cpu, cuda, cuda:0,1, cuda+float16, cuda:0,1+shard.",
     ),
 ]
-Device: TypeAlias = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps [best there is].")]
-Backend: TypeAlias = Annotated[str | None, typer.Option("--backend", help="auto, torch, onnx, openvino, ... [auto].")]
+Device: TypeAlias = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1 [auto].")
+]
+Backend: TypeAlias = Annotated[
+    str | None, typer.Option("--backend", help="auto, torch, varlen, onnx, openvino, ... [auto].")
+]
 Backends: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -133,7 +137,7 @@ Shared: TypeAlias = Annotated[
     bool | None,
     typer.Option("--shared/--no-shared", help="With --engine ray: whether all machines see the index folder [asked]."),
 ]
-Precision: TypeAlias = Annotated[str | None, typer.Option("--precision", help="float32, bfloat16, int8 [float32].")]
+Precision: TypeAlias = Annotated[str | None, typer.Option("--precision", help="float32, bf16, fp16, int8 [float32].")]
 Network: TypeAlias = Annotated[bool, typer.Option("--network", help="Allow a model to be downloaded by its hub id.")]
 Format: TypeAlias = Annotated[str | None, typer.Option("--format", help="Format of the sources [from their names].")]
 IdField: TypeAlias = Annotated[str | None, typer.Option("--id-field", help="Field that holds the id.")]

@@ -149,8 +149,9 @@ def flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Lengths) -
     from torch.nn.attention.varlen import varlen_attn
 
     longest = lengths.longest
+    attention: Any = varlen_attn  # gives a pair where more than the mixture is asked for
     # num_splits=1: the order of sums does not depend on the batch.
-    mixed: torch.Tensor = varlen_attn(q, k, v, lengths.edges, lengths.edges, longest, longest, num_splits=1)
+    mixed: torch.Tensor = attention(q, k, v, lengths.edges, lengths.edges, longest, longest, num_splits=1)
     return mixed
 
 
@@ -208,12 +209,14 @@ class _Model:
         rows = self._rows.position_rows(ids, offsets, self._plan)
         x = self._embed(ids, rows)
         total, width = x.shape
-        x = functional.layer_norm(x, (width,), *self._norm, self._eps)
+        gain, bias = self._norm
+        x = functional.layer_norm(x, (width,), gain, bias, self._eps)
         for qkv, *rest in self._layers:
             q, k, v = functional.linear(x, *qkv).view(total, 3, self._heads, -1).unbind(1)
             mixed = self._attend(q, k, v, lengths).reshape(total, width)
             x = self._behind(mixed, x, rest, self._eps, self._approximate)
-        return x.float()
+        states: torch.Tensor = x.float()
+        return states
 
     def _lengths(self, offsets: Rows) -> Lengths:
         sizes = np.diff(offsets)
@@ -229,11 +232,12 @@ class _Model:
     def _embed(self, ids: NDArray[np.int32], rows: MatrixRows) -> torch.Tensor:
         """Word and position vectors ``(T, H)``; between two rows of the matrix their weighted mean."""
         places = self._put(rows.low)
-        x = self._words.index_select(0, self._put(ids.astype(np.int64))) + self._positions.index_select(0, places)
+        words: torch.Tensor = self._words.index_select(0, self._put(ids.astype(np.int64)))
+        x: torch.Tensor = words + self._positions.index_select(0, places)
         if rows.between is not None:
             part = self._put(rows.between)[:, None].to(x.dtype)
             after = self._positions.index_select(0, (places + 1).clamp_(max=len(self._positions) - 1))
-            x += (after - self._positions.index_select(0, places)) * part
+            x.add_((after - self._positions.index_select(0, places)) * part)
         return x
 
     def _put(self, array: NDArray[Any]) -> torch.Tensor:
@@ -246,11 +250,11 @@ def _behind(mixed: torch.Tensor, x: torch.Tensor, layer: Any, eps: float, approx
     """What comes behind attention: projection, LayerNorm, the two matrices in between, LayerNorm."""
     from torch.nn import functional
 
-    project, attention_norm, up, down, norm = layer
+    project, (gain, bias), up, down, (last_gain, last_bias) = layer
     width = (x.shape[-1],)
-    x = functional.layer_norm(functional.linear(mixed, *project) + x, width, *attention_norm, eps)
+    x = functional.layer_norm(functional.linear(mixed, *project) + x, width, gain, bias, eps)
     inner = functional.gelu(functional.linear(x, *up), approximate=approximate)
-    return functional.layer_norm(functional.linear(inner, *down) + x, width, *norm, eps)
+    return functional.layer_norm(functional.linear(inner, *down) + x, width, last_gain, last_bias, eps)
 
 
 def _placed(part: Any, device: Any, kind: Any) -> Any:

@@ -32,13 +32,14 @@ def prepare_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Pr
     prepare = _first_half(encoder)
 
     def half(sources: Sequence[str]) -> Callable[[], Encoded]:
+        compute: Callable[[], Encoded]
         if prepare is None:
             compute = partial(encoder.encode_documents, sources, level=level, overflow=overflow)
         else:
             compute = prepare(sources, level=level, overflow=overflow)
 
         def other_half() -> Encoded:
-            encoded: Encoded = compute()
+            encoded = compute()
             for vectors in (encoded.segments, encoded.documents):
                 if vectors is not None and not bool(np.isfinite(vectors).all()):
                     raise ShapeError("the encoder returned a vector with NaN or infinite values")

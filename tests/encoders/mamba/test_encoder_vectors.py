@@ -195,6 +195,9 @@ def test_a_block_that_does_not_fit_into_memory_is_halved_and_the_next_call_knows
     np.testing.assert_allclose(found.documents, whole.documents, atol=1e-5)
     assert 64 < max(blocks) <= 128
     assert encoder._models[0].streaming(encoder.frame[1], pooling).block == 128
+    (use,) = encoder.memory_report()
+    assert (use.planned, use.cap, use.alone) == (2048, 128, 0)
+    assert use.halved == 4
 
 
 def test_a_text_that_does_not_fit_in_any_block_is_named(folder):
