@@ -98,6 +98,7 @@ def test_workers_that_are_killed_in_the_middle_of_units_cost_these_units_only(tm
     assert again <= 2 + 2  # halves of the units that fail may be equal; a killed call was not noted
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_is_replaced(tmp_path, alone, log):
     killed: list[int] = []
 
@@ -195,6 +196,7 @@ def test_an_interrupt_ends_the_workers_and_keeps_what_is_done(tmp_path, alone, l
     assert files(folder) == alone
 
 
+@pytest.mark.slow
 def test_an_update_by_a_pool_has_the_bytes_of_one_by_one_process(tmp_path):
     changed = [{**item, "text": f"{item['text']} and more"} if n % 3 else item for n, item in enumerate(items())][:35]
     for name, engine in (("a", pool("noting")), ("b", Engine())):
