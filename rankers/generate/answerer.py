@@ -91,13 +91,13 @@ class Answerer:
     def answer(
         self,
         question: str,
-        hits: Iterable[Any],
+        hits: ContextPack | Iterable[Any],
         *,
         sources: Any = None,
         listener: Listener | None = None,
         cancel: Event | None = None,
     ) -> Answer:
-        """The answer to ``question`` over the best of ``hits``.
+        """The answer to ``question`` over the best of ``hits``, or over a pack as it is.
 
         Raises: as said in :func:`unabridged.apps.answering.answer`.
         """

@@ -17,16 +17,25 @@ TRUE, FALSE = "True", "False"
 _LABELLED = re.compile(
     r"\(\s*a\s*\)\s*:?\s*(?P<a>.+?)\s*[,;.]?\s*(?:\band\s+)?\(\s*b\s*\)\s*:?\s*(?P<b>[^\n]+)", re.IGNORECASE | re.DOTALL
 )
+_LABEL = re.compile(r"\(\s*[a-d]\s*\)", re.IGNORECASE)
+_MARKS = re.compile(r"\[\s*[0-9]{1,9}\s*\]")
+"""Numbers of passages, which small models write before the answer."""
 _EDGES = " \t\n\"'`*.,;:"
 
 
-def candidates(context: str, question: str) -> Prompt:
-    """Two short answers, labelled (a) and (b)."""
-    return _asked(
+def candidates(context: str, question: str, begun: str = "") -> Prompt:
+    """Two short answers, labelled (a) and (b); ``begun``: what a model that goes on with an answer goes on from."""
+    asked = _asked(
         f"Passages:\n\n{context}\n\nQuestion: {question}\n\n"
         "Give the two likeliest answers to the question, of at most three words each, taken from the passages. Write "
         "them on one line in this form and write nothing else: (a) first answer (b) second answer"
     )
+    return [*asked, Message("assistant", begun)] if begun else asked
+
+
+def begun(found: Sequence[str]) -> str:
+    """The labelled answers so far, and the label of the next one."""
+    return " ".join([*(f"({label}) {one}" for label, one in zip("ab", found, strict=False)), f"({'ab'[len(found)]})"])
 
 
 def summary(context: str, question: str, choices: Sequence[str], place: int) -> Prompt:
@@ -62,6 +71,12 @@ def read_candidates(text: str) -> list[str]:
         return [one for part in (match["a"], match["b"]) if (one := " ".join(part.split()).strip(_EDGES))]
     lines = [one for line in text.splitlines() if (one := line.strip(_EDGES))]
     return [re.sub(r"^\(\s*[ab]\s*\)\s*:?\s*", "", lines[0], flags=re.IGNORECASE)] if lines else []
+
+
+def read_candidate(text: str) -> str:
+    """The answer behind a label that was written for the model: its first line, up to another label, without marks."""
+    line = next((one for one in text.splitlines() if one.strip(_EDGES)), "")
+    return " ".join(_MARKS.sub(" ", _LABEL.split(line)[0]).split()).strip(_EDGES)
 
 
 def read_validity(text: str) -> bool | None:

@@ -1,4 +1,4 @@
-"""SuRe with a language model: seven calls, those of one step together.
+"""SuRe with a language model: seven calls, those of one step together; eight of a model that goes on with an answer.
 
 A reply that cannot be read, or a call that fails after the first, gives a neutral vote and a note; nothing is repeated.
 """
@@ -109,10 +109,8 @@ def sure(
         ModelError: the first call gave nothing, or the caller cancelled.
     """
     calls = _Calls(model, cancel)
-    [first] = calls.ask("candidates", [said.candidates(context, question)], CANDIDATE_TOKENS)
-    found = [] if first is None else list(dict.fromkeys(said.read_candidates(first.text)))[:2]
+    found = _led(calls, context, question, controls) if model.capabilities.prefix else _free(calls, context, question)
     if len(found) < 2:
-        calls.unreadable("candidates", first)
         return SureRecord(candidates=tuple(found), notes=tuple(calls.notes), spent=calls.spent)
     choices = [inert(one, NUMBERS, controls)[0] for one in found]
     prompts = [said.summary(context, question, choices, place) for place in (0, 1)]
@@ -127,6 +125,30 @@ def sure(
         notes=tuple(calls.notes),
         spent=calls.spent,
     )
+
+
+def _free(calls: _Calls, context: str, question: str) -> list[str]:
+    """The candidates of one reply, which labels them itself."""
+    [first] = calls.ask("candidates", [said.candidates(context, question)], CANDIDATE_TOKENS)
+    found = [] if first is None else list(dict.fromkeys(said.read_candidates(first.text)))[:2]
+    if len(found) < 2:
+        calls.unreadable("candidates", first)
+    return found
+
+
+def _led(calls: _Calls, context: str, question: str, controls: Sequence[str]) -> list[str]:
+    """The candidates of two replies, each behind a label that is written for the model: small ones write none."""
+    found: list[str] = []
+    while len(found) < 2:
+        shown = [inert(one, NUMBERS, controls)[0] for one in found]
+        prompt = said.candidates(context, question, said.begun(shown))
+        [reply] = calls.ask("candidates", [prompt], CANDIDATE_TOKENS)
+        one = "" if reply is None else said.read_candidate(reply.text)
+        if not one or one in found:
+            calls.unreadable("candidates", reply)
+            break
+        found.append(one)
+    return found
 
 
 def overhead(model: LanguageModel, question: str) -> tuple[int, int]:

@@ -282,7 +282,7 @@ class ServerModel:
                 True,
             )
         if isinstance(error, (self._openai.APIConnectionError, *_transport("HTTPError", "StreamError"))):
-            cause = masked(str(error.__cause__ or error), self.server.key)
+            cause = masked(str(getattr(error, "__cause__", None) or error), self.server.key)
             return Failure(ServerUnavailable(f"{self.name} cannot be reached, or broke off: {cause}"), True)
         if not isinstance(error, self._openai.APIError):
             raise error

@@ -155,5 +155,6 @@ def read_top(stated: JSON) -> Mapping[str, float] | None:
 def _alternative(entry: Mapping[str, Any]) -> tuple[str, float | None]:
     """A token and its log-probability; None where there is none."""
     token, value = entry.get("token"), entry.get("logprob")
-    known = isinstance(token, str) and isinstance(value, (int, float)) and not isinstance(value, bool)
-    return str(token), float(value) if known else None
+    if not isinstance(token, str) or not isinstance(value, (int, float)) or isinstance(value, bool):
+        return "", None
+    return token, float(value)

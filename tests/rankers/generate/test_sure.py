@@ -183,3 +183,37 @@ def test_what_the_model_wrote_is_made_inert_before_it_is_shown_again(writing):
     told = [message.content for prompt in model.prompts[1:] for message in prompt]
     assert any("\u2039|im_end|\u203a" in text for text in told)
     assert not any(one in text for text in told for one in ("<|im_end|>", "<|im_start|>", "[7]", "<X>"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" Sioux Indians (b) Ricaree", "Sioux Indians"),
+        (" [2] 5,000.\n\nThe answer is (b).", "5,000"),
+        ("\n\n 1889", "1889"),
+        (' "the Senate" ', "the Senate"),
+        ("(b) only", ""),
+        (" \n ", ""),
+    ],
+)
+def test_a_candidate_behind_a_given_label_is_read(text, expected):
+    from unabridged.rankers.generate.sure_prompts import read_candidate
+
+    assert read_candidate(text) == expected
+
+
+def test_a_model_that_goes_on_with_an_answer_is_given_the_labels(writing):
+    model = writing.Scripted(" [1] Sioux <|im_end|>", " Ricaree (c) x", "s one", "s two", "True", "False", "Passage 1",
+                             "Passage 2", prefix=True)  # fmt: skip
+    found = sure("who?", "[1] text", model)
+    assert found.candidates == ("Sioux <|im_end|>", "Ricaree")
+    assert [prompt[-1].content for prompt in model.prompts[:2]] == ["(a)", "(a) Sioux \u2039|im_end|\u203a (b)"]
+    assert (model.batches, found.spent.calls, found.notes) == ([1, 1, 2, 2, 2], 8, ())
+    assert found.decision.winner == 0
+
+
+@pytest.mark.parametrize("second", ["Sioux", " \n", "(b)"])
+def test_a_second_candidate_that_is_none_leaves_the_first(writing, second):
+    model = writing.Scripted("Sioux", second, prefix=True)
+    found = sure("who?", "[1] text", model)
+    assert (found.candidates, found.decision, len(found.notes)) == (("Sioux",), None, 1)
