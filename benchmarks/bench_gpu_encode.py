@@ -73,7 +73,7 @@ def drawn(path: Path, shape: dict[str, int], window: int) -> Path:
     shutil.copytree(source, path, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "onnx*", "openvino*"))
     config = BertConfig(vocab_size=json.loads((source / "config.json").read_text())["vocab_size"], **shape)
     torch.manual_seed(0)
-    BertModel(config, add_pooling_layer=False).save_pretrained(path)
+    BertModel(config).save_pretrained(path)
     for place in path.glob("*Pooling/config.json"):
         pooling = json.loads(place.read_text())
         width = {key: shape["hidden_size"] for key in pooling if key.endswith("embedding_dimension")}
