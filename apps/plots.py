@@ -15,6 +15,8 @@ Draw: TypeAlias = Callable[[Any], None]
 """Draws into one pair of axes."""
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "os^Dv*PX"
+FEW_NAMES = 5
+"""Names of curves that find room inside a panel; more stand beside it, where they hide nothing."""
 
 
 def save_panels(path: Path, panels: Sequence[Draw], title: str, columns: int = 2) -> None:
@@ -54,7 +56,7 @@ def lines(
         for at, (name, points) in enumerate(series.items()):
             if points:
                 style = STYLES[at // 10 % len(STYLES)]
-                width = 1.2 + 0.6 * (len(series) - at)  # a curve below another still shows at its sides
+                width = 1.2 + 3.0 * (1 - at / len(series))  # a curve below another still shows at its sides
                 axes.plot(*zip(*points, strict=True), style, marker=".", lw=width, color=f"C{at % 10}", label=name)
         if "x" in log:
             ticks = sorted({at for points in series.values() for at, _ in points})
@@ -90,7 +92,9 @@ def _label(axes: Any, title: str, x: str, y: str, legend: bool) -> None:
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
     if legend:
-        axes.legend(fontsize=8)
+        many = len(axes.get_legend_handles_labels()[1]) > FEW_NAMES
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if many else {}
+        axes.legend(fontsize=8, **beside)
 
 
 def heat(rows: Mapping[str, Sequence[float | None]], title: str, x: str) -> Draw:
