@@ -13,10 +13,17 @@ from unabridged.rankers.context.offered import Offer
 from unabridged.rankers.context.same import Duplicates, Seen
 from unabridged.rankers.context.sources import Reader
 from unabridged.rankers.context.spans import sentence_ends, with_margin, with_neighbours
+from unabridged.rankers.context.taken import Taken
 from unabridged.rankers.contracts import Characters
 
 SLACK = 8
 """Tokens of a span by which the sum of its parts may differ from the whole text; within it the whole is counted."""
+
+
+MOST_AGE = 16
+"""Spans that may have come in since the whole was last counted."""
+MOST_EXACT = 4_000_000
+"""Offers times tokens of the budget up to which whole texts decide on each offer, should their parts have misled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,9 @@ class Chooser:
         self._fixed: int | None = None
         self._measured = (-1, 0)
         """Of a choice of so many: its whole text less the sum of its parts, in tokens."""
+        self._sum_of_kept = (0, 0)
+        """Tokens of the parts of what is kept, and how many blocks these are."""
+        self._taken = Taken(reader, layout.join_gap)
 
     def choose(self, ranked: Sequence[tuple[Offer, Characters]]) -> Chosen:
         """The choice of ``ranked`` offers with their spans, the best first.
@@ -71,7 +81,10 @@ class Chooser:
         chosen = self._greedy(ranked, exact=False)
         missed = BUDGET in chosen.reasons.values() and not chosen.kept
         if missed or self.tokens(chosen.kept) > self._wanted.budget:
-            chosen = self._greedy(ranked, exact=True)
+            if not missed and len(ranked) * self._wanted.budget > MOST_EXACT:
+                self._shed(chosen)
+            else:
+                chosen = self._greedy(ranked, exact=True)
         if BUDGET in chosen.reasons.values() and not chosen.kept:
             smallest = self._smallest(ranked)
             raise BudgetTooSmall(
@@ -89,16 +102,14 @@ class Chooser:
     def _greedy(self, ranked: Sequence[tuple[Offer, Characters]], *, exact: bool) -> Chosen:
         chosen, seen = Chosen(), Seen(self._wanted.duplicates, self._wanted.similarity)
         self._measured = (-1, 0)
+        self._sum_of_kept = self._sum([]), 0
+        self._taken = Taken(self._reader, self._layout.join_gap)
         for offer, own in ranked:
             text = self._reader.text(offer.doc_id).text[own[0] : own[1]]
             if not text.strip():
                 chosen.reasons[offer.hit] = EMPTY
                 continue
-            overlapping = [
-                one.offer.hit
-                for one in chosen.kept
-                if one.offer.doc_id == offer.doc_id and one.own != own and _touch(one.span, own)
-            ]
+            overlapping = _overlapping(chosen.kept, offer, own)
             if (like := seen.like(text, overlapping)) is not None:
                 chosen.reasons[offer.hit] = DUPLICATE if like[1] else NEAR_DUPLICATE
                 chosen.same[offer.hit] = like[0]
@@ -107,9 +118,28 @@ class Chooser:
             if taken is None:
                 chosen.reasons[offer.hit] = BUDGET
                 continue
-            chosen.kept.append(taken)
+            self._keep(chosen, taken)
             seen.add(offer.hit, text)
         return chosen
+
+    def _keep(self, chosen: Chosen, one: Kept) -> None:
+        total, blocks = self._sum_of_kept
+        alone = self._taken.alone(one.offer.doc_id, one.span)
+        self._taken.add(one.offer.doc_id, one.span)
+        chosen.kept.append(one)
+        if alone:
+            self._sum_of_kept = total + self._part(_block(one), blocks + 1), blocks + 1
+        else:
+            shown = self._layout.blocks(chosen.kept)
+            self._sum_of_kept = self._sum(shown), len(shown)
+
+    def _shed(self, chosen: Chosen) -> None:
+        """Leaves out the last of what was taken until the rest fits."""
+        while chosen.kept and self.tokens(chosen.kept) > self._wanted.budget:
+            out = chosen.kept.pop().offer.hit
+            for hit in [out, *(hit for hit, other in chosen.same.items() if other == out)]:
+                chosen.reasons[hit] = BUDGET
+                chosen.same.pop(hit, None)
 
     def _take(self, chosen: Chosen, bare: Kept, exact: bool) -> Kept | None:
         """The offer with its surroundings where that fits, else alone, else cut where that is wanted, else None."""
@@ -150,34 +180,43 @@ class Chooser:
         It is counted as a whole where the sum of its parts does not decide.  The whole of ``kept`` is counted once, and
         from that to the whole with one more no more than the parts around it differ.
         """
-        trial = [*kept, more]
         if exact:
-            return self.tokens(trial) <= self._wanted.budget
-        blocks = self._layout.blocks(trial)
-        parts, budget = self._sum(blocks), self._wanted.budget
-        if parts + SLACK * (len(blocks) + 1) <= budget:
+            return self.tokens([*kept, more]) <= self._wanted.budget
+        budget = self._wanted.budget
+        total, count = self._sum_of_kept
+        alone = self._taken.alone(more.offer.doc_id, more.span)
+        if alone:
+            parts, blocks = total + self._part(_block(more), count + 1), count + 1
+        else:
+            shown = self._layout.blocks([*kept, more])
+            parts, blocks = self._sum(shown), len(shown)
+        # A block in front of others moves their numbers, of which few have a digit more then.
+        if parts + SLACK * (blocks + 2) <= budget:
             return True
-        if self._measured[0] != len(kept):
+        age = len(kept) - self._measured[0] if self._measured[0] >= 0 else MOST_AGE + 1
+        if age <= MOST_AGE and abs(parts + self._measured[1] - budget) > SLACK * (3 + age):
+            return parts + self._measured[1] <= budget
+        if age:
             before = self._layout.blocks(kept)
-            self._measured = len(kept), self._count(self._layout.text(before)[0]) - self._sum(before)
+            self._measured = len(kept), self._count(self._layout.text(before)[0]) - total
         about = parts + self._measured[1]
-        if abs(about - budget) > 2 * SLACK:
+        if abs(about - budget) > 3 * SLACK:
             return about <= budget
-        return self._count(self._layout.text(blocks)[0]) <= budget
+        return self.tokens([*kept, more]) <= budget
 
     def _sum(self, blocks: Sequence[Block]) -> int:
         """About what the text of ``blocks`` counts: its parts one by one, each counted once."""
         if self._fixed is None:
             self._fixed = self._count(self._layout.text([])[0])
         total = self._fixed
-        for number, block in enumerate(blocks, 1):
-            key = (block.doc_id, block.start, block.end, len(str(number)))
-            if key not in self._known:
-                self._known[key] = self._count(
-                    f"{SEPARATOR}{self._layout.head(block, number)}{self._layout.body(block)}"
-                )
-            total += self._known[key]
-        return total
+        return total + sum(self._part(block, number) for number, block in enumerate(blocks, 1))
+
+    def _part(self, block: Block, number: int) -> int:
+        key = (block.doc_id, block.start, block.end, len(str(number)))
+        if key not in self._known:
+            block = replace(block, headings=self._layout.above(block))
+            self._known[key] = self._count(f"{SEPARATOR}{self._layout.head(block, number)}{self._layout.body(block)}")
+        return self._known[key]
 
     def _smallest(self, ranked: Sequence[tuple[Offer, Characters]]) -> int:
         """The smallest budget with which one of the spans would be in the pack; 0 where there is nothing to read."""
@@ -188,6 +227,17 @@ class Chooser:
                 ends = sentence_ends(text, *own) if self._wanted.trim else []
                 sizes.append(self.tokens([Kept(offer, own, (own[0], ends[0]) if len(ends) > 1 else own)]))
         return min(sizes, default=0)
+
+
+def _block(one: Kept) -> Block:
+    return Block(one.offer.doc_id, one.span[0], one.span[1], (one,))
+
+
+def _overlapping(kept: Sequence[Kept], offer: Offer, own: Characters) -> Iterator[int]:
+    """The hits among ``kept`` that have characters of this one, but no more than these."""
+    return (
+        one.offer.hit for one in kept if one.offer.doc_id == offer.doc_id and one.own != own and _touch(one.span, own)
+    )
 
 
 def _touch(one: Characters, other: Characters) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unabridged.rankers.context.arranging import arranged, default_order
 from unabridged.rankers.context.contracts import Order
@@ -66,6 +66,17 @@ class Layout:
     def __init__(self, reader: Reader, style: Style) -> None:
         self._reader, self._style = reader, style
 
+    @property
+    def join_gap(self) -> int:
+        """Characters between two spans that are filled up to make them one."""
+        return self._style.join_gap
+
+    def above(self, block: Block) -> tuple[Characters, ...]:
+        """The headings that a span is shown with."""
+        if not self._style.headings:
+            return ()
+        return tuple(headings_above(self._reader.text(block.doc_id).text, block.start))
+
     def order(self, kept: Sequence[Kept]) -> Order:
         """The order of these."""
         return self._style.order or default_order(len({one.offer.doc_id for one in kept}))
@@ -80,8 +91,8 @@ class Layout:
             text = self._reader.text(doc_id).text
             for start, end, members in merged([kept[place].span for place in places], text, self._style.join_gap):
                 own = sorted(places[member] for member in members)
-                above = tuple(headings_above(text, start)) if self._style.headings else ()
-                groups.append((own[0], Block(doc_id, start, end, tuple(kept[place] for place in own), above)))
+                block = Block(doc_id, start, end, tuple(kept[place] for place in own))
+                groups.append((own[0], replace(block, headings=self.above(block))))
         ranked = [block for _, block in sorted(groups, key=lambda group: group[0])]
         return arranged(ranked, self.order(kept), lambda block: block.doc_id, lambda block: block.start)
 

@@ -46,8 +46,10 @@ class Seen:
         """The key of a text that says the same, none of ``apart``, and whether it is equal; None: it is new."""
         if self.duplicates is Duplicates.NONE:
             return None
-        not_these = set(apart)
         equal = self._texts.get(text.strip())
+        if equal is None and self.duplicates is Duplicates.EXACT:
+            return None
+        not_these = set(apart)
         if equal is not None and equal not in not_these:
             return equal, True
         if self.duplicates is Duplicates.EXACT:
