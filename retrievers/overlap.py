@@ -130,7 +130,7 @@ class Overlapped:
         try:
             with self._reading:
                 return self._prepare(sources)
-        except Exception as error:  # noqa: BLE001 - raised by the thread that takes it over
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that takes it over: this one must not end
             lasting = error
 
             def raising() -> Encoded:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -36,10 +37,12 @@ def prepare_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Pr
         if prepare is None:
             compute = partial(encoder.encode_documents, sources, level=level, overflow=overflow)
         else:
-            compute = prepare(sources, level=level, overflow=overflow)
+            with _panics():
+                compute = prepare(sources, level=level, overflow=overflow)
 
         def other_half() -> Encoded:
-            encoded = compute()
+            with _panics():
+                encoded = compute()
             for vectors in (encoded.segments, encoded.documents):
                 if vectors is not None and not bool(np.isfinite(vectors).all()):
                     raise ShapeError("the encoder returned a vector with NaN or infinite values")
@@ -48,6 +51,17 @@ def prepare_with(encoder: Encoder, level: Level, overflow: OverflowPolicy) -> Pr
         return other_half
 
     return half
+
+
+@contextmanager
+def _panics() -> Iterator[None]:
+    """A panic of a library written in Rust (tokenizers) is no ``Exception``, and concerns a text all the same."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise RuntimeFailure(f"{type(error).__name__}: {error}") from error
 
 
 def _first_half(encoder: Encoder) -> Callable[..., Callable[[], Encoded]] | None:

@@ -161,6 +161,50 @@ def test_a_text_whose_first_half_fails_is_a_failure_with_its_place_and_the_rest_
     assert (line["id"], line["where"]) == ("d5", "list:5")
 
 
+class PanicException(BaseException):
+    """As bindings of libraries written in Rust raise it: no Exception."""
+
+
+@pytest.mark.parametrize("half", ["first", "second", "whole"])
+def test_a_library_that_panics_over_a_text_costs_that_text_and_nobody_waits_for_ever(half, tmp_path):
+    class Panics(HashingEncoder):
+        def prepare_documents(self, texts, **options):
+            def compute():
+                return self._unless("second", texts, options)
+
+            if half == "first":
+                self._unless("first", texts, options)
+            return compute
+
+        def encode_documents(self, texts, **options):
+            return self._unless(half, texts, options)
+
+        def _unless(self, now, texts, options):
+            if now == half and any("PANIC" in text for text in texts):
+                raise PanicException("range end index 4 out of range")
+            return HashingEncoder.encode_documents(self, texts, **options)
+
+    if half == "whole":
+        del Panics.prepare_documents
+    report = build(corpus(*TEXTS[:5], "PANIC", *TEXTS[5:]), Panics(), tmp_path / "ix")
+    assert (report.documents, report.failed_reasons) == (9, {"encoder-error": 1})
+    assert "range end index" in (tmp_path / "ix" / "failed.jsonl").read_text()
+
+
+def test_an_encoder_that_exits_in_its_first_half_ends_the_build(tmp_path):
+    class Exits(Halves):
+        def prepare_documents(self, texts, **options):
+            if any(text.startswith("w6x") for text in texts):
+                raise SystemExit(3)
+            return super().prepare_documents(texts, **options)
+
+        def encode_documents(self, texts, **options):
+            return self.prepare_documents(texts, **options)()
+
+    with pytest.raises(SystemExit):
+        build(corpus(*TEXTS), Exits(), tmp_path / "ix")
+
+
 def test_an_error_that_concerns_all_texts_ends_the_build_after_what_came_before_it_was_stored(tmp_path):
     class Broken(HashingEncoder):
         def encode_documents(self, texts, **options):
