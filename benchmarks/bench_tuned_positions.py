@@ -20,6 +20,8 @@ def main() -> None:
     parser.add_argument("tuned", type=Path, help="the folder that `unabridged train positions` made")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1024, 2048, 4096])
     parser.add_argument("--documents", type=int, default=100)
+    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=1, help="sets of documents and questions; cells are their means")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tuned_positions_cpu.json"))
     asked = parser.parse_args()
     plain = load_encoder(device="cpu", max_tokens=512)
@@ -40,6 +42,8 @@ def main() -> None:
         f"{'bit-identical' if same else 'different'})",
         "bench_tuned_positions.py tuned/",
         asked.documents,
+        asked.queries,
+        asked.seeds,
     )
 
 
