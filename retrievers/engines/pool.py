@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from unabridged.errors import RuntimeFailure
 from unabridged.retrievers.engines.crew import ATTEMPTS, Answer, Task
-from unabridged.retrievers.engines.process import receive, send
+from unabridged.retrievers.engines.process import begun, receive, send
 from unabridged.retrievers.engines.work import Job, Problem
 
 COMMAND = ("-P", "-m", "unabridged.retrievers.engines.process")
@@ -94,7 +94,15 @@ class _Member(threading.Thread):
                 self.process.kill()
 
     def run(self) -> None:
-        """Hands out units until the pool closes."""
+        """Hands out units until the pool closes; whatever goes wrong here is told, since the build waits for it."""
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - raised again where the build waits
+            self.kill()
+            self._end()
+            self._report(Problem.of(error))
+
+    def _work(self) -> None:
         tried = 0
         while not self._pool._closing.is_set():
             place, tries, task = self._pool._tasks.get()
@@ -134,10 +142,16 @@ class _Member(threading.Thread):
             command = [sys.executable, *COMMAND]
             group = 0 if os.name == "posix" else None  # an interrupt is for this process alone
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, process_group=group)
-        said = self._speak(self._job.as_json())
+            try:
+                self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, process_group=group)
+            except OSError as error:
+                return Problem(_ENDED, f"A worker cannot be started: {error}. Use fewer workers, or engine='local'.")
+            answers = self.process.stdout
+        said = self._speak(self._job.as_json()) if answers is not None and begun(answers) else None
         if said is None:
-            return Problem(_ENDED, f"A worker ended before it had its model ({self._end()}): is there memory for it?")
+            how = self._end()
+            hint = "is there memory for it?" if how.startswith("killed") else "what it wrote to stderr says why."
+            return Problem(_ENDED, f"A worker ended before it had its model ({how}): {hint}")
         return Problem(*said["problem"]) if "problem" in said else None
 
     def _ask(self, task: Task) -> Answer | None:

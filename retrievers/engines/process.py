@@ -1,8 +1,9 @@
 """A worker of the pool: ``python -m unabridged.retrievers.engines.process``, spoken to over its own pipes.
 
 Each message is eight bytes of length and then JSON: to the worker the job and then units, from it one answer to each.
-Output of libraries goes to stderr.  An interrupt is for the process that started it; when that one ends, however it
-does, the pipe closes and the worker ends at once: what was not finished is done again.
+What was written to stdout before it was ours (a ``sitecustomize`` may) is passed over; afterwards output of libraries
+goes to stderr.  An interrupt is for the process that started it; when that one ends, however it does, the pipe closes
+and the worker ends at once: what was not finished is done again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from unabridged.retrievers.engines.work import Job, Problem, Worker
 
 LENGTH = 8
 """Bytes of a message's length."""
+MARK = b"\0unabridged worker\n"
+"""Written by the worker before its first message."""
+
+
+def begun(stream: IO[bytes]) -> bool:
+    """Reads up to the worker's mark; False when it ended before."""
+    return any(line.endswith(MARK) for line in stream)
 
 
 def send(stream: IO[bytes], message: Any) -> None:
@@ -44,6 +52,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    answers.write(MARK)
+    answers.flush()
     units: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(units,), daemon=True).start()
     try:

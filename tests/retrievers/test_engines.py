@@ -21,6 +21,7 @@ from unabridged.encoders.hashing import HashingEncoder
 from unabridged.errors import MissingExtra, PassportMismatch, RuntimeFailure, UsageError
 from unabridged.retrievers import fill, staging
 from unabridged.retrievers.build import build
+from unabridged.retrievers.engines import pool as crew_pool
 from unabridged.retrievers.engines import spec
 from unabridged.retrievers.engines.choice import Engine
 
@@ -229,6 +230,39 @@ def test_a_worker_that_cannot_make_the_encoder_says_what_is_missing_and_where(
     with pytest.raises(error, match=said):
         build(ListCorpus(items()), tools.plain(), tmp_path / "ix", engine=pool(factory))
     assert tools.children(os.getpid()) == []
+
+
+def test_a_worker_that_cannot_be_started_ends_the_build_and_nobody_waits_for_ever(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(crew_pool.subprocess, "Popen", full)
+    with pytest.raises(RuntimeFailure, match=r"cannot be started: .*temporarily unavailable.*fewer workers"):
+        run(tmp_path / "ix", "plain")
+
+
+def test_a_fault_in_a_thread_of_the_pool_ends_the_build(tmp_path, monkeypatch):
+    def fault(*_):
+        raise MemoryError("no room for a message")
+
+    monkeypatch.setattr(crew_pool, "receive", fault)
+    with pytest.raises(RuntimeFailure, match="MemoryError: no room for a message"):
+        run(tmp_path / "ix", "plain")
+    assert tools.children(os.getpid()) == []
+
+
+def test_what_an_interpreter_says_at_its_start_is_no_message(tmp_path, alone, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os\nos.write(1, b'welcome, there are some news\\nbye')\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    run(tmp_path / "ix", "plain")
+    assert files(tmp_path / "ix") == alone
+
+
+def test_a_worker_that_ends_by_itself_points_to_what_it_wrote(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os\nos._exit(4)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(RuntimeFailure, match=r"before it had its model \(exit code 4\): what it wrote to stderr"):
+        run(tmp_path / "ix", "plain")
 
 
 @pytest.mark.parametrize(
