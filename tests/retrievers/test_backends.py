@@ -144,7 +144,7 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("wanted", FILTERS, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize("wanted", FILTERS, ids=lambda one: ",".join(one or ()))
 @pytest.mark.parametrize("level", ["doc", "segment"])
 def test_hits_order_spans_and_scores_are_those_of_the_folder(index, local, level, wanted):
     for k in (5, 80):
