@@ -5,21 +5,24 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from unabridged.memory import give_back
 
 MEMINFO = Path("/proc/meminfo")
-GROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current"), Path("/sys/fs/cgroup/memory.stat")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.stat"),
-    ),
-)
-"""Limit, use and details of the control group that this process runs in, by the second and the first version."""
+ROOT = Path("/sys/fs/cgroup")
+GROUP_FILES = {
+    "": ("memory.max", "memory.current", "memory.stat"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+}
+"""Limit, use and details of a control group: by the second version, and by the first, where memory has its own tree."""
+GROUPS = tuple(tuple(ROOT / tree / name for name in names) for tree, names in GROUP_FILES.items())
+"""Where a container sees its own group: at the root."""
+OWN_GROUPS = Path("/proc/self/cgroup")
+"""Where this process is told its groups; elsewhere than in a container they lie below the roots (a job of a scheduler,
+a service of systemd)."""
 
 
 def free_bytes(device: str = "cpu") -> int | None:
@@ -97,15 +100,33 @@ def _available() -> int | None:
 
 
 def _left_of_group() -> int | None:
-    """What the control group leaves, pages of files that can be dropped included; None without a limit."""
-    for limit, used, details in GROUPS:
-        try:
-            most, now = limit.read_text(encoding="ascii").strip(), int(used.read_text(encoding="ascii"))
-            lines = details.read_text(encoding="ascii").splitlines()
-        except (OSError, ValueError):
-            continue
-        if not most.isdecimal():
-            return None
-        stats = dict(line.split() for line in lines if len(line.split()) == 2)
-        return max(0, int(most) - now + int(stats.get("inactive_file", 0)))
-    return None
+    """What the control group and those above it leave, pages of files that can be dropped included; None: no limit."""
+    known = [left for group in (*GROUPS, *_own_groups()) if (left := _left_of(*group)) is not None]
+    return min(known) if known else None
+
+
+def _own_groups() -> Iterator[tuple[Path, ...]]:
+    """The files of the groups of this process, and of all groups that these are in."""
+    try:
+        lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for _, tree, place in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        kind = "memory" if "memory" in tree.split(",") else tree
+        parts = PurePosixPath(place).parts[1:]
+        if kind in GROUP_FILES and ".." not in parts:
+            for length in range(len(parts), 0, -1):
+                folder = Path(ROOT, kind, *parts[:length])
+                yield tuple(folder / name for name in GROUP_FILES[kind])
+
+
+def _left_of(limit: Path, used: Path, details: Path) -> int | None:
+    try:
+        most, now = limit.read_text(encoding="ascii").strip(), int(used.read_text(encoding="ascii"))
+        lines = details.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    if not most.isdecimal():
+        return None
+    stats = dict(line.split() for line in lines if len(line.split()) == 2)
+    return max(0, int(most) - now + int(stats.get("total_inactive_file", stats.get("inactive_file", 0))))

@@ -181,6 +181,41 @@ def test_the_free_memory_of_this_machine_is_a_part_of_what_it_has(monkeypatch, t
     assert free_bytes() is not None
 
 
+@pytest.mark.parametrize(
+    ("own", "folder", "names"),
+    [
+        ("0::/system.slice/job_7/step_0", "system.slice", ("memory.max", "memory.current", "memory.stat")),
+        (
+            "9:name=systemd:/x\n4:cpu,memory:/slurm/job_7/step_0\n0::/",
+            "memory/slurm",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"),
+        ),
+    ],
+    ids=["second version", "first version"],
+)
+def test_a_limit_on_a_group_above_that_of_this_process_counts(own, folder, names, monkeypatch, tmp_path):
+    import unabridged.room as room
+
+    (tmp_path / "meminfo").write_text("MemAvailable:  500 kB\n")
+    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(room, "GROUPS", ())
+    monkeypatch.setattr(room, "ROOT", tmp_path)
+    monkeypatch.setattr(room, "OWN_GROUPS", tmp_path / "own")
+    assert free_bytes() == 500 * 1024  # nobody tells of groups
+    (tmp_path / "own").write_text(own + "\n")
+    assert free_bytes() == 500 * 1024  # groups without files
+    job, step = tmp_path / folder / "job_7", tmp_path / folder / "job_7" / "step_0"
+    for group, limit in ((job, "300000"), (step, "max")):
+        group.mkdir(parents=True)
+        for name, text in zip(names, (limit, "100000", "inactive_file 5000"), strict=True):
+            (group / name).write_text(text)
+    assert free_bytes() == 205_000
+    (step / names[0]).write_text("100001")
+    assert free_bytes() == 5_001
+    (tmp_path / "own").write_text("0::/../elsewhere\nnonsense\n")
+    assert free_bytes() == 500 * 1024
+
+
 class FakeCuda:
     """What is asked of torch.cuda, with numbers."""
 
