@@ -195,8 +195,13 @@ class _Gathered:
         import torch
 
         if self._vectors and self._vectors[0].device.type != "cpu":
-            whole = torch.cat(self._vectors)
-            self._rows, self._vectors = [np.concatenate(self._rows)], [whole]
+            try:
+                whole = torch.cat(self._vectors)
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+            else:
+                self._rows, self._vectors = [np.concatenate(self._rows)], [whole]
         self.one_by_one()
 
     def one_by_one(self) -> None:

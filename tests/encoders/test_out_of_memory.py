@@ -247,6 +247,31 @@ def test_room_is_a_share_of_what_is_free_and_unknown_where_nobody_tells():
     assert room(None, 5, "cpu") is None is room(5, None, "cpu")
 
 
+@pytest.mark.parametrize("error", ERRORS)
+def test_vectors_that_cannot_be_put_together_on_their_device_are_copied_one_by_one(error, monkeypatch):
+    from unabridged.encoders._run import _Gathered
+
+    class OnDevice:
+        device, nbytes = torch.device("cuda"), 8
+
+        def __init__(self, value):
+            self.value = torch.full((1, 2), value)
+
+        def cpu(self):
+            return self.value
+
+    def refuse(vectors):
+        raise error()
+
+    monkeypatch.setattr(torch, "cat", refuse)
+    gathered = _Gathered(np.zeros((3, 2), dtype=np.float32))
+    for row, value in ((2, 5.0), (0, 7.0)):
+        gathered.add(np.array([row]), OnDevice(value))
+    gathered.copy()
+    np.testing.assert_array_equal(gathered.out, [[7, 7], [0, 0], [5, 5]])
+    gathered.copy()  # nothing waits any more
+
+
 @pytest.mark.slow
 def test_a_process_with_little_address_space_really_runs_out_and_ends_with_the_same_vectors(minilm):
     """The CPU allocator's own refusal: batches far over what the process may have, of the reference backend."""
