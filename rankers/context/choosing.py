@@ -12,7 +12,7 @@ from unabridged.rankers.context.layout import SEPARATOR, Block, Kept, Layout
 from unabridged.rankers.context.offered import Offer
 from unabridged.rankers.context.same import Duplicates, Seen
 from unabridged.rankers.context.sources import Reader
-from unabridged.rankers.context.spans import sentence_ends, with_margin, with_neighbours
+from unabridged.rankers.context.spans import sentence_ends, with_margin, with_neighbours, without
 from unabridged.rankers.context.taken import Taken
 from unabridged.rankers.contracts import Characters
 
@@ -56,7 +56,10 @@ class Chooser:
 
     def __init__(self, layout: Layout, reader: Reader, count: TokenCounter, wanted: Wanted) -> None:
         self._layout, self._reader, self._count, self._wanted = layout, reader, count, wanted
-        self._known: dict[tuple[str, int, int, int], int] = {}
+        self._known: dict[str, int] = {}
+        """Of short texts: heads, and what lies between two spans."""
+        self._bodies: dict[tuple[str, int, int], int] = {}
+        """Of the spans of sources that were looked at, in tokens; of one that was joined, the sum of what it was."""
         self._fixed: int | None = None
         self._measured = (-1, 0)
         """Of a choice of so many: its whole text less the sum of its parts, in tokens."""
@@ -102,7 +105,9 @@ class Chooser:
     def _greedy(self, ranked: Sequence[tuple[Offer, Characters]], *, exact: bool) -> Chosen:
         chosen, seen = Chosen(), Seen(self._wanted.duplicates, self._wanted.similarity)
         self._measured = (-1, 0)
-        self._sum_of_kept = self._sum([]), 0
+        if self._fixed is None:
+            self._fixed = self._count(self._layout.text([])[0])
+        self._sum_of_kept = self._fixed, 0
         self._taken = Taken(self._reader, self._layout.join_gap)
         for offer, own in ranked:
             text = self._reader.text(offer.doc_id).text[own[0] : own[1]]
@@ -123,15 +128,10 @@ class Chooser:
         return chosen
 
     def _keep(self, chosen: Chosen, one: Kept) -> None:
-        total, blocks = self._sum_of_kept
-        alone = self._taken.alone(one.offer.doc_id, one.span)
-        self._taken.add(one.offer.doc_id, one.span)
+        self._sum_of_kept, body = self._sum_with(one)
+        doc_id = one.offer.doc_id
+        self._bodies[(doc_id, *self._taken.add(doc_id, one.span))] = body
         chosen.kept.append(one)
-        if alone:
-            self._sum_of_kept = total + self._part(_block(one), blocks + 1), blocks + 1
-        else:
-            shown = self._layout.blocks(chosen.kept)
-            self._sum_of_kept = self._sum(shown), len(shown)
 
     def _shed(self, chosen: Chosen) -> None:
         """Leaves out the last of what was taken until the rest fits."""
@@ -183,15 +183,10 @@ class Chooser:
         if exact:
             return self.tokens([*kept, more]) <= self._wanted.budget
         budget = self._wanted.budget
-        total, count = self._sum_of_kept
-        alone = self._taken.alone(more.offer.doc_id, more.span)
-        if alone:
-            parts, blocks = total + self._part(_block(more), count + 1), count + 1
-        else:
-            shown = self._layout.blocks([*kept, more])
-            parts, blocks = self._sum(shown), len(shown)
+        total = self._sum_of_kept[0]
+        (parts, _), _ = self._sum_with(more)
         # A block in front of others moves their numbers, of which few have a digit more then.
-        if parts + SLACK * (blocks + 2) <= budget:
+        if parts + SLACK * (len(kept) + 3) <= budget:
             return True
         age = len(kept) - self._measured[0] if self._measured[0] >= 0 else MOST_AGE + 1
         if age <= MOST_AGE and abs(parts + self._measured[1] - budget) > SLACK * (3 + age):
@@ -204,19 +199,35 @@ class Chooser:
             return about <= budget
         return self.tokens([*kept, more]) <= budget
 
-    def _sum(self, blocks: Sequence[Block]) -> int:
-        """About what the text of ``blocks`` counts: its parts one by one, each counted once."""
-        if self._fixed is None:
-            self._fixed = self._count(self._layout.text([])[0])
-        total = self._fixed
-        return total + sum(self._part(block, number) for number, block in enumerate(blocks, 1))
+    def _sum_with(self, more: Kept) -> tuple[tuple[int, int], int]:
+        """About what the text of all that is kept and one more counts, its blocks, and the body of the block it is in.
 
-    def _part(self, block: Block, number: int) -> int:
-        key = (block.doc_id, block.start, block.end, len(str(number)))
-        if key not in self._known:
-            block = replace(block, headings=self._layout.above(block))
-            self._known[key] = self._count(f"{SEPARATOR}{self._layout.head(block, number)}{self._layout.body(block)}")
-        return self._known[key]
+        No text is counted twice: of a block that grows what is new of it is.
+        """
+        total, blocks = self._sum_of_kept
+        doc_id, (start, end) = more.offer.doc_id, more.span
+        near = self._taken.beside(doc_id, more.span)
+        if near:
+            start, end = min(start, near[0][0]), max(end, *(last for _, last in near))
+        body = sum(self._body(doc_id, part) for part in [*near, *without((start, end), near)])
+        gone = sum(self._head(doc_id, part, blocks) + self._body(doc_id, part) for part in near)
+        head = self._head(doc_id, (start, end), blocks + 1)
+        return (total + head + body - gone, blocks + 1 - len(near)), body
+
+    def _body(self, doc_id: str, span: Characters) -> int:
+        key = (doc_id, *span)
+        if key not in self._bodies:
+            self._bodies[key] = self._count(self._reader.text(doc_id).text[span[0] : span[1]])
+        return self._bodies[key]
+
+    def _head(self, doc_id: str, span: Characters, number: int) -> int:
+        block = Block(doc_id, *span, ())
+        block = replace(block, headings=self._layout.above(block))
+        # Numbers of as many digits are taken for one, so that few heads are counted.
+        text = f"{SEPARATOR}{self._layout.head(block, int('1' * len(str(number))))}"
+        if text not in self._known:
+            self._known[text] = self._count(text)
+        return self._known[text]
 
     def _smallest(self, ranked: Sequence[tuple[Offer, Characters]]) -> int:
         """The smallest budget with which one of the spans would be in the pack; 0 where there is nothing to read."""
@@ -227,10 +238,6 @@ class Chooser:
                 ends = sentence_ends(text, *own) if self._wanted.trim else []
                 sizes.append(self.tokens([Kept(offer, own, (own[0], ends[0]) if len(ends) > 1 else own)]))
         return min(sizes, default=0)
-
-
-def _block(one: Kept) -> Block:
-    return Block(one.offer.doc_id, one.span[0], one.span[1], (one,))
 
 
 def _overlapping(kept: Sequence[Kept], offer: Offer, own: Characters) -> Iterator[int]:

@@ -17,31 +17,34 @@ class Taken:
 
     def alone(self, doc_id: str, span: Characters) -> bool:
         """Whether nothing that was taken would be shown as one with ``span``."""
-        spans = self._spans.get(doc_id)
-        if not spans:
-            return True
-        text = self._reader.text(doc_id).text
-        place = bisect_right(spans, span)
-        before = spans[place - 1][1] if place else None
-        behind = spans[place][0] if place < len(spans) else None
-        return not (before is not None and self._one(text, before, span[0])) and not (
-            behind is not None and self._one(text, span[1], behind)
-        )
+        return not self.beside(doc_id, span)
 
-    def add(self, doc_id: str, span: Characters) -> None:
-        """Takes a span."""
+    def beside(self, doc_id: str, span: Characters) -> list[Characters]:
+        """What was taken that would be shown as one with ``span``, rising."""
+        first, last, _ = self._joined(doc_id, span)
+        return self._spans.get(doc_id, [])[first:last]
+
+    def add(self, doc_id: str, span: Characters) -> Characters:
+        """Takes a span; the one that it is in now."""
+        first, last, whole = self._joined(doc_id, span)
         spans = self._spans.setdefault(doc_id, [])
-        text = self._reader.text(doc_id).text
+        del spans[first:last]
+        insort(spans, whole)
+        return whole
+
+    def _joined(self, doc_id: str, span: Characters) -> tuple[int, int, Characters]:
+        """The places of those that ``span`` joins, half open, and what they are together."""
+        spans = self._spans.get(doc_id, [])
         start, end = span
-        place = bisect_right(spans, span)
-        while place and self._one(text, spans[place - 1][1], start):
-            place -= 1
-            start, end = min(start, spans[place][0]), max(end, spans[place][1])
-            del spans[place]
-        while place < len(spans) and self._one(text, end, spans[place][0]):
-            start, end = min(start, spans[place][0]), max(end, spans[place][1])
-            del spans[place]
-        insort(spans, (start, end))
+        first = last = bisect_right(spans, span)
+        text = self._reader.text(doc_id).text if spans else ""
+        while first and self._one(text, spans[first - 1][1], start):
+            first -= 1
+            start, end = min(start, spans[first][0]), max(end, spans[first][1])
+        while last < len(spans) and self._one(text, end, spans[last][0]):
+            end = max(end, spans[last][1])
+            last += 1
+        return first, last, (start, end)
 
     def _one(self, text: str, last: int, start: int) -> bool:
         return start - last <= self._join_gap or text[last:start].isspace()

@@ -68,3 +68,25 @@ def test_a_tokenizer_that_counts_a_whole_above_its_parts_never_breaks_the_budget
     assert sorted([*first, *(one.hit for one in pack.dropped)]) == list(range(40))
     assert BUDGET in {one.reason for one in pack.dropped}
     assert all(one.into is not None for one in pack.dropped if "duplicate" in one.reason)
+
+
+@pytest.mark.parametrize("order", ["rising", "falling", "mixed"])
+def test_a_book_whose_passages_follow_each_other_is_counted_a_few_times_and_not_once_for_each_of_them(order):
+    texts = [f"passage {at} " + "tells of it " * 30 for at in range(1_200)]
+    book, hits, at = "\n\n".join(texts), [], 0
+    for place, part in enumerate(texts):
+        score = {"rising": place, "falling": -place, "mixed": place * 7919 % 10_007}[order]
+        hits.append({"doc_id": "d", "start": at, "end": at + len(part), "score": float(score)})
+        at += len(part) + 2
+    read = 0
+
+    def count(text: str) -> int:
+        nonlocal read
+        read += len(text)
+        return len(text.split())
+
+    pack = assemble("who?", hits, sources={"d": book}, budget=90_000, tokenizer=count)
+    assert 89_900 <= pack.tokens <= 90_000
+    first = [one.hits[0] for one in pack.sources]
+    assert sorted([*first, *(one.hit for one in pack.dropped)]) == list(range(len(hits)))
+    assert read < 20 * len(book)
