@@ -162,11 +162,14 @@ def write_unit(folder: Path, name: str, data: bytes) -> None:
 
 
 def read_unit(folder: Path, name: str) -> Finished | None:
-    """The unit ``name`` if it is done and its file is sound, else None; an unsound file is deleted."""
+    """The unit ``name`` if it is done and its file is sound, else None; an unsound file is deleted.
+
+    A file that the disk does not give is None too: it is written anew, or whoever writes it says what is wrong there.
+    """
     path = folder / (name + SUFFIX)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
     found = unpack(name, data)
     if found is None:

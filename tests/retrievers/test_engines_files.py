@@ -93,6 +93,11 @@ def test_a_file_that_ends_early_or_has_a_changed_byte_is_none_and_is_deleted(tmp
     assert not path.exists()
 
 
+def test_a_file_that_the_disk_does_not_give_is_none(tmp_path):
+    (tmp_path / f"name{SUFFIX}").mkdir()
+    assert read_unit(tmp_path, "name") is None
+
+
 def test_a_file_under_the_name_of_another_unit_is_none():
     assert unpack("other", pack("name", units()["both"])) is None
 
