@@ -64,7 +64,10 @@ class Cluster:
         started = self._start()
         self._serials[self._given] = task.name
         self._given += 1
-        ray.get(started.desk.add.remote(task.name, list(task.texts), task.attempts))
+        try:
+            ray.get(started.desk.add.remote(task.name, list(task.texts), task.attempts))
+        except ray.exceptions.RayError as error:
+            raise _ended(error) from error
         if self._listener is None:
             self._listener = threading.Thread(target=self._listen, args=(started,), name="encode-ray", daemon=True)
             self._listener.start()
@@ -112,8 +115,7 @@ class Cluster:
         except UnabridgedError as error:
             ended = error
         except Exception as error:  # noqa: BLE001 - raised again where the build waits
-            first = str(error).strip().partition("\n")[0]
-            ended = RuntimeFailure(f"Ray ended the job: {type(error).__name__}: {first}")
+            ended = _ended(error)
             ended.__cause__ = error
         if not self._closing.is_set():
             self._answers.put(ended)
@@ -127,6 +129,13 @@ class Cluster:
         if row["data"] is not None:
             write_unit(started.folder, name, row["data"])
         self._answers.put(Answer(name, problem, row["lost"]))
+
+
+def _ended(error: Exception) -> RuntimeFailure:
+    first = str(error).strip().partition("\n")[0]
+    return RuntimeFailure(
+        f"Ray ended the job: {type(error).__name__}: {first}. What was finished is kept; the same command continues."
+    )
 
 
 class Started:

@@ -57,15 +57,29 @@ def connect(address: str, workers: int) -> dict[str, str | None]:
                 configure_logging=False,
                 **(own if alone else {}),
             )
-        except (ConnectionError, ValueError, RuntimeError, OSError, OverflowError) as error:
-            first = str(error).strip().partition("\n")[0]
-            raise RuntimeFailure(
-                f"There is no Ray at address {address!r}: {type(error).__name__}: {first}. Start one with 'ray start "
-                "--head', name its address, or use --address local for this machine alone. A cluster with tokens, "
-                "Ray's default, lets nobody in without its token in ~/.ray/auth_token and RAY_AUTH_MODE=token."
-            ) from error
-
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                ray.shutdown()  # what was started of it
+            _put_back({name: before.get(name) for name in {*before, *os.environ}})
+            if not isinstance(error, Exception):
+                raise
+            raise RuntimeFailure(_refusal(address, error)) from error
     return {name: before.get(name) for name in {*before, *os.environ} if before.get(name) != os.environ.get(name)}
+
+
+def _refusal(address: str, error: Exception) -> str:
+    """Why there is no Ray, and what to do; Ray says some of it by a plain ``Exception``."""
+    first = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    if address == LOCAL:
+        return (
+            f"Ray cannot be started on this machine: {first}. Run the same command again when the machine has less to "
+            "do or more memory free; --engine pool needs no Ray."
+        )
+    return (
+        f"There is no Ray at address {address!r}: {first}. Start one with 'ray start --head', name its address, or use "
+        "--address local for this machine alone. A cluster with tokens, Ray's default, lets nobody in without its "
+        "token in ~/.ray/auth_token and RAY_AUTH_MODE=token."
+    )
 
 
 def _reach(address: str) -> None:
