@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from unabridged.retrievers.backends.opened import BackendIndex
 from unabridged.retrievers.backends.remembered import address_of, remember
 from unabridged.retrievers.opened import Index
 
+WORD = re.compile(r"[A-Za-z][\w.-]*")
+"""What names a way to run a model."""
+
 
 def split_backends(asked: Sequence[str] | None) -> tuple[str | None, Address | None]:
     """What runs the model, and where the engine is: ``--backend`` names both, told apart by the ``://``.
@@ -29,6 +33,10 @@ def split_backends(asked: Sequence[str] | None) -> tuple[str | None, Address | N
     if len(engines) > 1 or len(runs) > 1:
         raise UsageError(
             f"--backend names at most one engine and one way to run the model; found {len(engines)} and {len(runs)}"
+        )
+    if any(not WORD.fullmatch(value) for value in runs):  # not shown: an address that lost its slashes has a password
+        raise UsageError(
+            "--backend is a word such as onnx, or an engine's address, as milvus://… or postgresql://…; found neither"
         )
     return (runs[0] if runs else None), (parse_address(engines[0]) if engines else None)
 

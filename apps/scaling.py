@@ -13,6 +13,7 @@ from unabridged.apps.planning import planned, size
 from unabridged.apps.progress import duration
 from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
+from unabridged.index.backends.address import MILVUS, POSTGRES, is_address, parse_address
 from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.arithmetic import encoder_config, flops_per_token
 from unabridged.retrievers.plan import Plan
@@ -21,6 +22,8 @@ from unabridged.retrievers.scale_question import Question, Sum
 from unabridged.retrievers.settings import BuildSettings
 
 GIGA = 1 << 30
+ENGINES = {MILVUS: "milvus", POSTGRES: "pgvector"}
+"""The scheme of an engine's address -> the backend that is planned; nobody is asked at that address."""
 
 
 def run_scale(
@@ -58,6 +61,8 @@ def question_of(
     """
     given = {name: value for name, value in asked.items() if value is not None}
     documents = given.pop("documents")
+    if is_address(given.get("backend", "")):
+        given["backend"] = ENGINES[parse_address(given["backend"]).scheme]
     if documents != documents or documents in (float("inf"), float("-inf")) or documents != int(documents):
         raise UsageError(f"--documents is a whole number such as 3e9, got {documents!r}")
     for name in ("ram", "disk", "vram"):

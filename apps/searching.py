@@ -40,8 +40,8 @@ def open_for(
     """
     if backend is not None and index_device not in ("auto", "cpu"):
         raise UsageError(
-            f"name an engine or a device for the folder's own vectors, not both: --backend {backend} "
-            f"--index-device {index_device}"
+            f"name an engine or a device for the folder's own vectors, not both: found --backend and --index-device "
+            f"{index_device}"
         )
     if backend is not None and mode is not Mode.BM25:
         named = encoder is not None or bool(loading)

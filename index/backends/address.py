@@ -8,8 +8,9 @@
     postgresql:///database?host=/run/postgresql&collection=name               through a socket
 
 Both know ``texts=yes`` (store the text of each segment, too) and ``index=NAME`` (hnsw, ivf, flat, ...; without it the
-recipe of the folder).  What names or opens an account is kept out of every message, of ``repr`` and of
-:attr:`Address.shown`, so a URL that was written down is used with ``PGUSER``, ``PGPASSWORD`` or ``MILVUS_TOKEN``.
+recipe of the folder).  What opens an account is kept out of every message; it and the user's name are no part of
+``repr`` and of :attr:`Address.shown`, so a URL that was written down is used with ``PGUSER``, ``PGPASSWORD`` or
+``MILVUS_TOKEN``.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ def parse_address(url: str) -> Address:
             f"the port of a {scheme}:// address is a number from 1 to 65535, and an IPv6 host stands in brackets"
         ) from None  # its text repeats what stands in place of the port
     asked = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if any("@" in text for text in (*asked, parts.fragment, parts.path if parts.netloc else "")):
+        raise UsageError(
+            f"a {scheme}:// address has an @ behind its host: inside of a user or password / ? # and @ are written as "
+            "%2F %3F %23 %40"
+        )  # what is shown of such an address would be a piece of the password
     ours = {name: asked.pop(name, "") for name in ("collection", "index", "texts", "password", "user")}
     unknown = sorted(set(asked) - set(OPTIONS[scheme]))
     if unknown:

@@ -88,6 +88,10 @@ def test_a_folder_that_grew_without_its_engine_says_what_to_do(corpus_file, tmp_
         ("milvus://a:s3cr3t@127.0.0.1:s3cr3t/x", "UsageError", 2),
         ("postgresql://a:s3cr3t@127.0.0.1/base?collection=x%27y", "UsageError", 2),
         ("remembered", "UsageError", 2),
+        ("postgresql://a:1/s3cr3t@127.0.0.1/base", "UsageError", 2),
+        ("postgresql://a:1?s3cr3t@127.0.0.1/base", "UsageError", 2),
+        ("postgresql://a:1/base#s3cr3t@127.0.0.1/base", "UsageError", 2),
+        ("milvus://a:1/s3cr3t@127.0.0.1/x", "UsageError", 2),
     ],
 )
 def test_errors_have_their_kind_and_no_password(corpus_file, tmp_path, backend, kind, code):
@@ -96,6 +100,28 @@ def test_errors_have_their_kind_and_no_password(corpus_file, tmp_path, backend, 
     result = call("search", out, "w5", "--backend", backend, "--output", "json", code=code)
     assert json.loads(result.stdout)["error"]["type"] == kind
     assert "s3cr3t" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search", "ix", "w5", "--backend", "postgresql://a:s3cr3t@h/base", "--index-device", "cuda"],
+        ["index", "c.jsonl", "--out", "ix", *HASHING, "--backend", "postgresql:a:s3cr3t@h/base"],
+        ["plan", "--documents", "10", *HASHING, "--backend", "redis://a:s3cr3t@h/base"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_is_refused_before_an_engine_is_asked_is_not_repeated(words):
+    result = call(*words, "--output", "json", code=2)
+    assert json.loads(result.stdout)["error"]["type"] == "UsageError"
+    assert "s3cr3t" not in result.stdout + result.stderr
+
+
+def test_an_engine_s_address_is_planned_as_its_kind():
+    for url, backend in (("postgresql://a:s3cr3t@h/base", "pgvector"), ("milvus://a:s3cr3t@h/x", "milvus")):
+        result = call("plan", "--documents", "10", *HASHING, "--backend", url, "--output", "json")
+        assert json.loads(result.stdout)["backend"] == backend
+        assert "s3cr3t" not in result.stdout + result.stderr
 
 
 def test_nothing_of_an_account_stays_in_the_folder(corpus_file, tmp_path):
