@@ -11,6 +11,7 @@ import numpy as np
 
 from unabridged.contracts import Encoded, Encoder, Failure, Level, OverflowPolicy
 from unabridged.errors import OutOfMemory, Overflow, RuntimeFailure, ShapeError, UnabridgedError
+from unabridged.halving import ran_out
 from unabridged.index.pieces import Piece, join, split
 from unabridged.index.shard import Record
 
@@ -161,5 +162,6 @@ def _with_segment(piece: Piece, characters: int, encoded: Encoded) -> Piece:
 
 def _failure(record: Record, where: str, error: Exception) -> Failure:
     reasons = {Overflow: "overflow", OutOfMemory: "out-of-memory", ShapeError: "not-finite"}
-    reason = next((word for kind, word in reasons.items() if isinstance(error, kind)), "encoder-error")
+    other = "out-of-memory" if ran_out(error) else "encoder-error"
+    reason = next((word for kind, word in reasons.items() if isinstance(error, kind)), other)
     return Failure(record.id, where, "encode", reason, f"{type(error).__name__}: {error}")

@@ -191,6 +191,19 @@ def test_a_library_that_panics_over_a_text_costs_that_text_and_nobody_waits_for_
     assert "range end index" in (tmp_path / "ix" / "failed.jsonl").read_text()
 
 
+def test_a_text_over_which_an_encoder_of_a_users_own_runs_out_of_memory_is_recorded_as_that(tmp_path):
+    class Large(HashingEncoder):
+        def encode_documents(self, texts, **options):
+            if any("LARGE" in text for text in texts):
+                raise MemoryError
+            return super().encode_documents(texts, **options)
+
+    report = build(corpus(*TEXTS[:5], "LARGE", *TEXTS[5:]), Large(), tmp_path / "ix")
+    assert (report.documents, report.failed_reasons) == (9, {"out-of-memory": 1})
+    again = build(corpus(*TEXTS[:5], "LARGE", *TEXTS[5:]), HashingEncoder(), tmp_path / "ix")
+    assert (again.documents, again.added, again.failed) == (10, 1, 0)
+
+
 def test_an_encoder_that_exits_in_its_first_half_ends_the_build(tmp_path):
     class Exits(Halves):
         def prepare_documents(self, texts, **options):
