@@ -289,7 +289,7 @@ MORTAL = """
     from unabridged.retrievers import fill
     from tests_mteb import evaluated, made_up, split_data
 
-    fill.UNIT_CHARACTERS = 2000
+    fill.UNIT_CHARACTERS = 700
     place, last = Path({place!r}), {last}
 
     class Mortal(HashingEncoder):
@@ -342,12 +342,12 @@ class Counting(HashingEncoder):
 
 
 def test_killed_in_the_middle_of_a_corpus_it_encodes_the_rest_and_scores_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("unabridged.retrievers.fill.UNIT_CHARACTERS", 2000)
+    monkeypatch.setattr("unabridged.retrievers.fill.UNIT_CHARACTERS", 700)
     data = {"test_4": split_data(4, documents=20)}
     where = Split("MadeUpRetrieval", "test_4")
     records = [Records(), Records()]
     whole = evaluated(search(tmp_path / "whole", records=records[0]), made_up(data, records[0]))
-    killed(ONE_CORPUS, tmp_path, last=2)
+    killed(ONE_CORPUS, tmp_path, last=4)
     encoder = Counting(dim=512, window=32)
     continued = MtebSearch(encoder, tmp_path / "indexes", records=records[1])
     scores = evaluated(continued, made_up(data, records[1]))
@@ -361,12 +361,12 @@ def test_killed_in_the_middle_of_a_corpus_it_encodes_the_rest_and_scores_the_sam
 
 @pytest.mark.slow
 def test_killed_in_the_fifth_of_eight_splits_it_continues_there(tmp_path, monkeypatch):
-    monkeypatch.setattr("unabridged.retrievers.fill.UNIT_CHARACTERS", 2000)
+    monkeypatch.setattr("unabridged.retrievers.fill.UNIT_CHARACTERS", 700)
     data = {f"test_{n}": split_data(n, documents=20) for n in range(8)}
     whole = evaluated(search(tmp_path / "whole"), made_up(data))
     counted = Counting(dim=512, window=32)
     evaluated(MtebSearch(counted, tmp_path / "counted"), made_up({name: data[name] for name in list(data)[:4]}))
-    killed(EIGHT_SPLITS, tmp_path, last=len(counted.units) + 2)
+    killed(EIGHT_SPLITS, tmp_path, last=len(counted.units) + 4)
     encoder, records = Counting(dim=512, window=32), Records(tmp_path / "records")
     model = MtebSearch(encoder, tmp_path / "indexes", records=records)
     scores = evaluated(model, made_up(data, records), cache=tmp_path / "cache")

@@ -182,6 +182,7 @@ def test_unit_files_that_cannot_be_read_or_are_of_other_work_are_done_again(tmp_
 def test_an_interrupt_ends_the_workers_and_keeps_what_is_done(tmp_path, alone, log):
     folder = tmp_path / "ix"
     seen: list[int] = []
+    before = threading.active_count()
 
     def interrupt(event) -> None:
         seen.extend(tools.children(os.getpid()))
@@ -191,7 +192,7 @@ def test_an_interrupt_ends_the_workers_and_keeps_what_is_done(tmp_path, alone, l
         run(folder, "slow", listener=interrupt)
     assert len(seen) == 2
     assert gone(seen, 1.0)
-    assert threading.active_count() < 4
+    assert threading.active_count() <= before
     assert stored(folder) == 1
     run(folder, "slow")
     assert files(folder) == alone

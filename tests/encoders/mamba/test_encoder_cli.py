@@ -96,13 +96,13 @@ import os, signal, sys
 from unabridged.apps.cli import app
 from unabridged.retrievers import fill
 fill.UNIT_CHARACTERS = 200
-flush, units = fill.Filler.flush, []
-def dying(self):
+store, units = fill.Filler._store, []
+def dying(self, unit):
     units.append(1)
     if len(units) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    flush(self)
-fill.Filler.flush = dying
+    store(self, unit)
+fill.Filler._store = dying
 app(sys.argv[1:])
 """
 
