@@ -63,11 +63,12 @@ def devices_of(text: str | None) -> list[str | None]:
 
 
 def check_device(name: str, seen: Seen | None = None) -> None:
-    """:class:`UsageError` if ``name`` is a GPU that cannot be used here, with what was found and what to do."""
+    """:class:`UsageError` if ``name`` cannot be used here, with what was found and what to do."""
+    devices_of(name)
     kind, _, number = name.partition(":")
-    if kind != "cuda":
+    if kind == "cpu":
         return
-    reason = why_not_cuda(seen or Seen.now(), int(number or 0))
+    reason = why_not_cuda(seen or Seen.now(), int(number or 0)) if kind == "cuda" else why_not(name)
     if reason is not None:
         raise UsageError(f"The device {name!r} cannot be used: {reason}")
 
@@ -93,6 +94,17 @@ def why_not_cuda(seen: Seen, number: int) -> str | None:
     if number >= seen.gpus:
         here = ", ".join(f"cuda:{place}" for place in range(seen.gpus))
         return f"this process sees {seen.gpus} GPUs: {here}. Name one of them."
+    return None
+
+
+def why_not(name: str) -> str | None:
+    """Why a device that is no GPU of CUDA cannot be used, in torch's words; None if it can: a number was put there."""
+    torch = require("torch", extra="torch", purpose="transformer encoders")
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        return f"torch {torch.__version__} says: {said}. Use --device cpu, or auto for the best that is here."
     return None
 
 

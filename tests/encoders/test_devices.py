@@ -61,6 +61,12 @@ def test_a_gpu_that_is_not_there_is_a_usage_error_with_the_first_vector(bert_fol
         load_encoder(bert_folder, device="cuda:all")
 
 
+@pytest.mark.parametrize("name", ["xpu", "meta", "bogus:1", "mps:7", "cuda:x", "gpu 0"])
+def test_a_device_of_another_kind_that_is_not_there_is_refused_and_no_text_fails_for_it(bert_folder, name):
+    with pytest.raises(UsageError, match=r"cuda:0,cuda:1|cannot be used: torch .* --device cpu"):
+        load_encoder(bert_folder, device=name).encode(["cat"])
+
+
 def test_auto_and_several_devices_give_the_vectors_of_one(bert_folder):
     texts = [f"cat {n} " * (n % 9 + 1) for n in range(20)]
     wanted = load_encoder(bert_folder, device="cpu", batch_tokens=64).encode(texts)
