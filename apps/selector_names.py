@@ -70,6 +70,11 @@ def load_selector(name: str, options: SelectorOptions | None = None, **more: obj
             not named.
         MissingFile, MissingExtra: there is no such model, or a package is not installed.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"A selector is named by a text such as 'bm25' or 'bm25>xl3m', got {name!r}.")
+    known = [one.name for one in fields(SelectorOptions)]
+    if unknown := sorted(set(more) - set(known)):
+        raise UsageError(f"A selector has no option {unknown[0]!r}; options are {', '.join(known)}.")
     given = options or SelectorOptions(**more)  # type: ignore[arg-type]
     if options is not None and more:
         raise UsageError(f"Give options or {', '.join(sorted(more))}, not both.")

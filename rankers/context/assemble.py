@@ -79,6 +79,8 @@ def assemble(  # noqa: PLR0913 - the front door: each option is documented below
     wanted = _wanted(budget, neighbours, margin, trim, duplicates, similarity)
     if faults not in ("raise", "drop"):
         raise UsageError(f"faults={faults!r} is not one of raise, drop.")
+    if recorded is not None and not isinstance(recorded, Mapping):
+        raise UsageError(f"recorded is {type(recorded).__name__}; expected a mapping of ids to SHA-256, or None.")
     offered = offers(hits)
     reader = _reader(sources, hits, recorded, needed=bool(offered))
     counter = token_counter(tokenizer, network=network)
@@ -143,7 +145,7 @@ def _wanted(
         raise UsageError(
             f"duplicates={duplicates!r} is not one of {', '.join(one.value for one in Duplicates)}."
         ) from error
-    if not 0 < similarity <= 1:
+    if isinstance(similarity, bool) or not isinstance(similarity, (int, float)) or not 0 < similarity <= 1:
         raise UsageError(f"similarity={similarity!r} is a share above 0 and at most 1.")
     return Wanted(
         budget=budget, neighbours=neighbours, margin=margin, trim=trim, duplicates=chosen, similarity=similarity

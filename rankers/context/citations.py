@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from unabridged.contracts import JSON
+from unabridged.errors import UsageError
 from unabridged.rankers.context.code_spans import without_code
 from unabridged.rankers.context.contracts import SourceSpan
 from unabridged.rankers.contracts import Characters
@@ -101,8 +102,10 @@ def check(answer: str, sources: Sequence[SourceSpan]) -> CitationReport:
     A quotation is a text between double quotation marks (``"``, or the typographic ones).  It belongs to the citations
     that follow it in its sentence before the next quotation, else to those that stand right before it there.  In code
     between backticks nothing is cited and nothing quoted: ``x[1]`` is a place of a list.  Time grows with the answer,
-    and with its quotations times the sources.
+    and with its quotations times the sources.  :class:`UsageError` for an answer that is no text.
     """
+    if not isinstance(answer, str):
+        raise UsageError(f"The answer is {type(answer).__name__}; expected its text.")
     shown = without_code(answer)
     texts = _Texts({source.number: source.text for source in sources})
     citations = list(_citations(shown, len(sources)))

@@ -5,6 +5,7 @@ Only the standard library is imported here.  Spans count characters of a documen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -76,13 +77,13 @@ class SourceSpan:
     """Headings of the source that stand in front of it in the text, the outermost first."""
 
     def as_json(self) -> dict[str, JSON]:
-        """Plain values."""
+        """Plain values; JSON has no infinite number, and such a score is null there."""
         return {
             "doc_id": self.doc_id,
             "start": self.start,
             "end": self.end,
             "sha256": self.sha256,
-            "score": self.score,
+            "score": self.score if self.score is not None and math.isfinite(self.score) else None,
             "text": self.text,
             "number": self.number,
             "at": self.at,

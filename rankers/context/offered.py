@@ -68,6 +68,10 @@ def _offer(place: int, hit: Any) -> Offer:
     if (start is None) != (end is None) or (end is not None and not 0 <= (start or 0) <= end):
         raise UsageError(f"{where} of {doc_id!r} is [{start}, {end}), which is no span of characters.")
     recorded = fields.get("sha256")
+    if recorded is not None and not isinstance(recorded, str):
+        raise UsageError(
+            f"{where} of {doc_id!r} has {recorded!r} as its sha256; expected 64 hexadecimal digits, or None."
+        )
     return Offer(place, doc_id, start or 0, end, text, _score(fields.get("score"), where), recorded or None)
 
 

@@ -23,14 +23,16 @@ class Duplicates(str, Enum):
 
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:
-    """All runs of four words, in small letters; of a text of fewer words the one run that it is."""
+    """All runs of four words, in small letters; of a text of fewer words the one run that it is, without any none."""
     words = [match.group() for match in _WORD.finditer(text.lower())]
+    if not words:
+        return frozenset()
     return frozenset(tuple(words[at : at + SHINGLE]) for at in range(max(1, len(words) - SHINGLE + 1)))
 
 
 def likeness(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
-    """Shared runs divided by all runs of both, 0 to 1."""
-    return len(one & other) / len(one | other)
+    """Shared runs divided by all runs of both, 0 to 1; signs and pictures alone are like nothing."""
+    return len(one & other) / max(1, len(one | other))
 
 
 @dataclass(slots=True)

@@ -23,8 +23,8 @@ class CascadeSelector:
 
     def __init__(self, first: Selector, second: Selector, *, depth: int = DEPTH) -> None:
         """:class:`UsageError` for a depth below 1."""
-        if depth < 1:
-            raise UsageError(f"depth={depth} passages for the second stage: it is at least 1.")
+        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+            raise UsageError(f"depth={depth!r} passages for the second stage: it is a whole number, at least 1.")
         self.first, self.second, self.depth = first, second, depth
 
     @property

@@ -31,6 +31,21 @@ from unabridged.rankers.select.words import WordSelector
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (None, {}, "named by a text such as 'bm25'"),
+        (5, {}, "got 5"),
+        ("bm25", {"nope": 3}, "has no option 'nope'; options are encoder"),
+        ("bm25>linked", {"depth": "x"}, "depth='x'"),
+        ("bm25>linked", {"depth": True}, "depth=True"),
+    ],
+)
+def test_names_and_options_that_no_selector_can_have_are_refused(name, options, message):
+    with pytest.raises(UsageError, match=message):
+        load_selector(name, **options)
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "label"),
     [
         ("bm25", WordSelector, "bm25"),
