@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 from unabridged.apps.output import complain
 from unabridged.apps.progress import duration
 from unabridged.contracts import Encoder
-from unabridged.errors import UsageError
-from unabridged.index.backends import Address, connect, parse_address
+from unabridged.errors import BackendMismatch, UsageError
+from unabridged.index.backends import Address, Recorded, connect, parse_address
 from unabridged.index.backends.address import is_address
-from unabridged.retrievers.backends.load import LoadReport, check_layout, sync
+from unabridged.retrievers.backends.load import LoadReport, check_layout, facts, sync
 from unabridged.retrievers.backends.opened import BackendIndex
-from unabridged.retrievers.backends.remembered import address_of, remember
+from unabridged.retrievers.backends.remembered import REMEMBERED, address_of, remember, remembered
 from unabridged.retrievers.opened import Index
 
 WORD = re.compile(r"[A-Za-z][\w.-]*")
@@ -34,6 +35,8 @@ def split_backends(asked: Sequence[str] | None) -> tuple[str | None, Address | N
         raise UsageError(
             f"--backend names at most one engine and one way to run the model; found {len(engines)} and {len(runs)}"
         )
+    if REMEMBERED in runs:
+        raise UsageError(f"--backend {REMEMBERED} is for search: index takes the engine's address")
     if any(not WORD.fullmatch(value) for value in runs):  # not shown: an address that lost its slashes has a password
         raise UsageError(
             "--backend is a word such as onnx, or an engine's address, as milvus://… or postgresql://…; found neither"
@@ -54,16 +57,62 @@ def check_engine(address: Address, encoder: Encoder) -> None:
         if recorded is not None:
             passport = encoder.passport
             check_layout(recorded, passport.fingerprint, passport.dim, passport.source, backend.shown)
+            if recorded.layout.texts != address.texts:
+                found, asked = (
+                    "texts=yes" if texts else "no texts" for texts in (recorded.layout.texts, address.texts)
+                )
+                raise BackendMismatch(
+                    f"{backend.shown} was made with {found}, and {asked} is asked for: ask as it was made, or name "
+                    "another collection"
+                )
     finally:
         backend.close()
 
 
+def check_owner(index: Index, recorded: Recorded | None, address: Address) -> None:
+    """Raises where the collection holds another folder's rows, which a load would remove.
+
+    It is this folder's if they share a shard, or if the folder noted it when it was loaded.
+
+    Raises:
+        BackendMismatch: with what is there.
+    """
+    own = {str(entry["name"]) for entry in index.state.shard_entries}
+    if recorded is None or not recorded.shards or own & set(recorded.shards) or _noted(index.folder, address):
+        return
+    held = facts(recorded)
+    raise BackendMismatch(
+        f"{address.shown} holds {held['documents']:,} documents in {held['shards']:,} shards of another index, none of "
+        f"which is in {index.folder}, and loading would remove them: name another collection, or drop that one in "
+        "Python: unabridged.index.backends.connect(address).drop()"
+    )
+
+
+def _noted(folder: Path, address: Address) -> bool:
+    """Whether the folder remembers this collection, by whatever options."""
+    with contextlib.suppress(UsageError):
+        noted = remembered(folder)
+        if noted is not None:
+            return _collection(parse_address(noted)) == _collection(address)
+    return False
+
+
+def _collection(address: Address) -> tuple[str, ...]:
+    return address.scheme, address.place, address.database, address.collection
+
+
 def load_engine(folder: Path, address: Address, *, quiet: bool) -> LoadReport:
-    """Brings the engine to the state of the folder, and notes it there without its account."""
+    """Brings the engine to the state of the folder, and notes it there without its account.
+
+    Raises:
+        BackendMismatch: the collection is another folder's, see :func:`check_owner`; and as ``sync``.
+    """
     tell: Callable[[str], None] | None = None if quiet else complain
     backend = connect(address)
     try:
-        report = sync(Index(folder), backend, texts=address.texts, tell=tell)
+        index = Index(folder)
+        check_owner(index, backend.recorded(), address)
+        report = sync(index, backend, texts=address.texts, tell=tell)
     finally:
         backend.close()
     remember(folder, address)

@@ -167,7 +167,9 @@ class RemoteIndex:
         wanted = [int(key) for key in keys[keys != NO_HIT]]
         rows = {row.key: row for row in self.backend.fetch("segments", "key", wanted)}
         scores = found.hits.scores[0].tolist()
-        return [_hit(at, rows[key], score) for at, (key, score) in enumerate(zip(wanted, scores, strict=False), 1)]
+        # what is deleted between search and fetch is not there any more
+        there = [(rows[key], score) for key, score in zip(wanted, scores, strict=False) if key in rows]
+        return [_hit(at, row, score) for at, (row, score) in enumerate(there, 1)]
 
     def _documents(self, vector: Floats, k: int, conditions: Sequence[Condition]) -> list[Hit]:
         """Candidates by segments and by whole documents, then exact scores from all their segments."""
@@ -211,7 +213,7 @@ class RemoteIndex:
         while True:
             keys = self._nearest("segments", vector, depth, conditions)
             owner = {row.key: row.document for row in self.backend.fetch("segments", "key", keys)}
-            owners = list(dict.fromkeys(owner[key] for key in keys))
+            owners = list(dict.fromkeys(owner[key] for key in keys if key in owner))
             if len(owners) >= wanted or len(keys) < depth or depth == self.backend.limit:
                 return owners[:wanted]
             depth = min(depth * GROWTH, self.backend.limit)

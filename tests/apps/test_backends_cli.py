@@ -13,6 +13,7 @@ import unabridged as ub
 from unabridged.apps.backends import split_backends
 from unabridged.apps.cli import app
 from unabridged.errors import UsageError
+from unabridged.retrievers.compact import compact
 
 HASHING = ["--encoder", "hashing"]
 
@@ -65,6 +66,29 @@ def test_an_engine_that_holds_another_model_s_vectors_is_known_before_anything_i
     )
     assert result["error"]["type"] == "PassportMismatch"
     assert not (tmp_path / "other").exists()
+
+
+def test_a_collection_of_another_folder_is_not_emptied_for_this_one(corpus_file, tmp_path):
+    url = engine_url("pgvector", tmp_path)
+    call("index", corpus_file, "--out", tmp_path / "ix", *HASHING, "--quiet", "--backend", url)
+    other = tmp_path / "other.txt"
+    other.write_text("another text of some words")
+    error = asked("index", other, "--out", tmp_path / "other", *HASHING, "--backend", url, code=5)["error"]
+    assert error["type"] == "BackendMismatch"
+    assert "6 documents" in error["message"]
+    assert "another collection" in error["message"]
+    assert asked("search", tmp_path / "ix", "w5", "--backend", "remembered")["hits"]
+    compact(tmp_path / "ix")  # all shards are new, and the folder remembers its collection
+    call("index", other, "--out", tmp_path / "ix", "--add", "--quiet", "--backend", url + "&connect_timeout=9")
+    assert len(asked("search", tmp_path / "ix", "text", "-k", 99, "--mode", "dense", "--backend", url)["hits"]) == 7
+
+
+def test_texts_that_the_collection_lacks_are_refused_before_anything_is_encoded(corpus_file, tmp_path):
+    url = engine_url("pgvector", tmp_path)
+    call("index", corpus_file, "--out", tmp_path / "ix", *HASHING, "--quiet", "--backend", url)
+    error = asked("index", corpus_file, "--out", tmp_path / "b", *HASHING, "--backend", f"{url}&texts=yes", code=5)
+    assert "no texts, and texts=yes" in error["error"]["message"]
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_folder_that_grew_without_its_engine_says_what_to_do(corpus_file, tmp_path):
@@ -140,6 +164,8 @@ def test_what_runs_the_model_and_what_holds_its_vectors_are_told_apart():
     assert split_backends(["onnx"]) == ("onnx", None)
     runs, engine = split_backends(["milvus://host/x", "onnx"])
     assert (runs, engine.place) == ("onnx", "host:19530")
+    with pytest.raises(UsageError, match="is for search"):
+        split_backends(["remembered"])
     for two in (["onnx", "torch"], ["milvus://host/x", "postgresql://host/y"]):
         with pytest.raises(UsageError, match="at most one"):
             split_backends(two)

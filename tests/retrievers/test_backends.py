@@ -378,6 +378,23 @@ class TestAlone:
         with pytest.raises(UsageError, match="at least one word"):
             remote.search([" "])
 
+    @pytest.mark.parametrize("level", ["doc", "segment", "both"])
+    def test_what_is_deleted_between_search_and_fetch_is_no_hit(self, remote, level, monkeypatch):
+        fetch, gone = remote.backend.fetch, []
+
+        def without_the_first(which, column, keys, **options):
+            rows = fetch(which, column, keys, **options)
+            gone.append(gone[0] if gone else rows[0].document)
+            return [row for row in rows if row.document != gone[0]]
+
+        whole = remote.search(QUERIES[:1], 12, level=level)[0]
+        monkeypatch.setattr(remote.backend, "fetch", without_the_first)
+        hits = remote.search(QUERIES[:1], 12, level=level)[0]
+        assert gone
+        assert {hit.doc_id for hit in hits} <= {hit.doc_id for hit in whole} or level != "segment"
+        assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
+        assert all(hit.doc_id for hit in hits)
+
     def test_it_says_what_it_is(self, remote, local):
         assert len(remote) == 58
         assert remote.report["passport"] == local.state.passport.fingerprint
