@@ -11,6 +11,7 @@ from unabridged.apps.loading import load_corpus
 from unabridged.apps.output import Output, emit, say
 from unabridged.apps.planning import planned, size
 from unabridged.apps.progress import duration
+from unabridged.contracts import Encoder, OverflowPolicy
 from unabridged.encoders.load import load_encoder
 from unabridged.errors import UsageError
 from unabridged.index.backends.address import MILVUS, POSTGRES, is_address, parse_address
@@ -18,10 +19,11 @@ from unabridged.retrievers.api import settings_from
 from unabridged.retrievers.arithmetic import encoder_config, flops_per_token
 from unabridged.retrievers.plan import Plan
 from unabridged.retrievers.scale import ScalePlan, plan_scale
-from unabridged.retrievers.scale_question import Question, Sum
+from unabridged.retrievers.scale_question import TOKENS, Question, Sum
 from unabridged.retrievers.settings import BuildSettings
 
 GIGA = 1 << 30
+LEAST_GIB, MOST_GIB = 0.001, 1 << 15
 ENGINES = {MILVUS: "milvus", POSTGRES: "pgvector"}
 """The scheme of an engine's address -> the backend that is planned; nobody is asked at that address."""
 
@@ -65,11 +67,11 @@ def question_of(
         given["backend"] = ENGINES[parse_address(given["backend"]).scheme]
     if documents != documents or documents in (float("inf"), float("-inf")) or documents != int(documents):
         raise UsageError(f"--documents is a whole number such as 3e9, got {documents!r}")
-    for name in ("ram", "disk", "vram"):
+    for name, option in (("ram", "--ram"), ("disk", "--disk"), ("vram", "--gpu-memory")):
         if name in given:
-            given[name] = given[name] * GIGA
-            if given[name] == given[name] and abs(given[name]) < float("inf"):
-                given[name] = int(given[name])
+            if not LEAST_GIB <= given[name] <= MOST_GIB:
+                raise UsageError(f"{option} is in GiB, from {LEAST_GIB:g} to {MOST_GIB:,}, got {given[name]:g}")
+            given[name] = int(given[name] * GIGA)
     settings = BuildSettings(**settings_from(building))
     loaded = load_encoder(encoder, **loading)
     found: dict[str, Any] = {
@@ -81,11 +83,32 @@ def question_of(
         "vector_dtype": settings.vector_dtype,
         "operations_per_token": flops_per_token(encoder_config(loaded)),
     }
+    tokens = given.get("tokens_per_document", TOKENS)
+    if not sources:
+        found |= _segments(settings.overflow, loaded, tokens)
     Question(**{**found, **given})  # refused before a sample is read
     if sources:
         disk = shutil.disk_usage(Path.cwd()).total
         found |= of_sample(planned(load_corpus(sources, reading), encoder, loading, settings, disk, calibrate))
+    if (found | given).get("gpu_tokens_per_second") is not None:
+        given.setdefault("gpus", 1)  # a rate that was measured or given is that of a GPU that is there
     return Question(**{**found, **given})
+
+
+def _segments(overflow: OverflowPolicy, encoder: Encoder, tokens: float) -> dict[str, float]:
+    """Segments of a document where they are no whole windows of all its tokens.
+
+    Raises:
+        UsageError: a policy under which documents of so many tokens are not read to their end.
+    """
+    capacity = max(1, encoder.window - 2)
+    if overflow in (OverflowPolicy.WARN, OverflowPolicy.TRUNCATE, OverflowPolicy.ERROR) and tokens > capacity:
+        raise UsageError(
+            f"--overflow {overflow.value} reads {capacity:,} tokens of a document, and these have {tokens:,g}: give "
+            f"--tokens-per-document {capacity}, or a sample of them as SOURCES"
+        )
+    late = getattr(encoder, "late_tokens", None)
+    return {"segments_per_document": max(1.0, tokens / late)} if late else {}
 
 
 def of_sample(plan: Plan) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def assumed(question: Question) -> list[Sum]:
         found.append(Sum("bytes of text per token", TOKEN_BYTES, "", "measured on the demo's speeches"))
         found.append(Sum("BM25 per byte of text", LEXICAL_BYTES, "", "measured on English prose"))
     if question.gpus:
-        found.append(Sum("memory of a GPU", question.vram, "bytes", "--vram"))
+        found.append(Sum("memory of a GPU", question.vram, "bytes", "--gpu-memory"))
         if question.gpu_tokens_per_second is not None:
             found.append(
                 Sum("encoding on a GPU", question.gpu_tokens_per_second, "tokens/s", "as given, not measured here")

@@ -19,7 +19,7 @@ from unabridged.index.recipe import Recipe, base_operations, choose_recipe, gpu_
 from unabridged.retrievers.rates import PG_COPY, PG_HNSW, PG_HNSW_ROWS, Rate
 from unabridged.retrievers.scale_question import GIB, Load, Question, Sum
 
-PLENTY = 1 << 62
+PLENTY = 1 << 100
 MOST_TRIED = 100_000
 """Machines, and GPUs of one machine are at most 64."""
 MEMORY_SHARE = 0.8
@@ -134,7 +134,7 @@ def on_gpus(question: Question, load: Load, machines: int, build: Rate) -> Need:
     # The file stays that of the CPU: it has the codes that the GPU holds.
     need = folders(question, load, machines, build, {name: text or "flat" for name, (text, _) in found.items()})
     if not question.gpus:
-        need.against.append("backend gpu needs gpus, found 0: give the number in the machine")
+        need.against.append("backend gpu needs --gpus, found 0: give the number in the machine")
     need.sums += [
         Sum(
             "FAISS's own",
@@ -213,7 +213,9 @@ def milvus(question: Question, load: Load, machines: int) -> Need:
     _hits(question, need, "Milvus")
     need.limits.append("Milvus Lite is one process, for up to about 100,000 vectors: this needs a server or a cluster")
     need.build_seconds = _loading(
-        question, load, "no server of Milvus was measured: give load_rows_per_second, as a load of some shards tells it"
+        question,
+        load,
+        "no server of Milvus was measured: give --load-rows-per-second, as a load of some shards tells it",
     )
     return need
 

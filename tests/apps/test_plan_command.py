@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from unabridged.apps import calibrating
+from unabridged.apps import calibrating, scaling
 from unabridged.apps.cli import app
 from unabridged.apps.scaling import long_duration, shown
 from unabridged.retrievers.scale_question import BACKENDS, Sum
@@ -124,6 +124,9 @@ def test_a_sample_answers_what_is_not_given(corpus_file: Path) -> None:
         (["--documents", "10", "--ram", "nan"], "ram"),
         (["--documents", "10", "--ram", "-1"], "ram"),
         (["--documents", "10", "--disk", "inf"], "disk"),
+        (["--documents", "10", "--ram", "0"], "--ram is in GiB, from 0.001"),
+        (["--documents", "10", "--gpu-memory", "nan"], "--gpu-memory is in GiB"),
+        (["--documents", "10", "--overflow", "truncate"], "--tokens-per-document 254"),
         (["--documents", "10", "--machines", "2"], "searches on one machine"),
         (["--documents", "10", "--recipe", "best"], "auto, flat, hnsw"),
         (["--backend", "gpu"], "--backend plan a corpus that is not at hand"),
@@ -135,6 +138,28 @@ def test_nonsense_ends_with_two_and_says_what_is_expected(words: list[str], mess
     error = asked("plan", *words, code=2)["error"]
     assert error["type"] == "UsageError"
     assert message in error["message"]
+
+
+def test_a_rate_of_gpus_is_that_of_a_gpu(monkeypatch, corpus_file: Path) -> None:
+    """Whether it is given or was measured, encoding is planned on GPUs, one where their number is not given."""
+    seconds = {}
+    for words in ([], ["--gpus", 1], ["--gpus", 4]):
+        answer = asked("plan", "--documents", "1e6", "--gpu-tokens-per-second", 1000, *words, *HASHING)
+        seconds[str(words)] = {one["name"]: one["value"] for one in answer["sums"]}["encoding"]
+    assert seconds["[]"] == seconds["['--gpus', 1]"] == 4 * seconds["['--gpus', 4]"] == 1e6
+    monkeypatch.setattr(scaling, "of_sample", lambda plan: {"gpu_tokens_per_second": 500.0, "tokens_per_document": 10})
+    answer = asked("plan", corpus_file, "--documents", "1e6", "--no-calibrate", *HASHING)
+    assert {one["name"]: one["value"] for one in answer["sums"]}["encoding"] == 1e7 / 500
+
+
+def test_late_segments_are_counted_and_not_windows() -> None:
+    answer = asked("plan", "--documents", "1e6", "--tokens-per-document", 6400, "--late-tokens", 64)
+    assert {one["name"]: one["value"] for one in answer["sums"]}["segments"] == 1e8
+
+
+def test_no_amount_is_too_large_to_answer() -> None:
+    words = ["--documents", "1e12", "--tokens-per-document", "1e9", "--backend", "shards"]
+    assert asked("plan", *words, *HASHING)["does_not_fit"]
 
 
 def test_figures_are_written_for_people() -> None:
