@@ -62,6 +62,19 @@ def devices_of(text: str | None) -> list[str | None]:
     return found
 
 
+def one_device(text: str | None) -> str | None:
+    """The one device that a model lies on; None: the best there is.
+
+    :class:`UsageError` for several, and for one that cannot be used here.
+    """
+    names = devices_of(text)
+    if len(names) != 1:
+        raise UsageError(f"device={text!r} names {len(names)} devices, and this model lies on one of them: name it.")
+    if names[0] is not None:
+        check_device(names[0])
+    return names[0]
+
+
 def check_device(name: str, seen: Seen | None = None) -> None:
     """:class:`UsageError` if ``name`` cannot be used here, with what was found and what to do."""
     devices_of(name)

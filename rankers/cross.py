@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from unabridged._extras import require
 from unabridged.contracts import Floats, Rows
+from unabridged.encoders._devices import one_device
 from unabridged.encoders.batching import in_batches, plan_batches
 from unabridged.encoders.windows import split
-from unabridged.errors import UsageError
+from unabridged.errors import MissingFile, UsageError
 from unabridged.halving import MemoryUse, TokenCap
 from unabridged.rankers.aggregate import TOP, Aggregate, aggregate, check_aggregate
 from unabridged.rankers.contracts import KEPT, UNREAD, Exposure, Ranking, Request, Spent, Step
@@ -82,10 +84,13 @@ class CrossRanker:
     def load(cls, source: str, *, device: str | None = None, settings: CrossSettings | None = None) -> CrossRanker:
         """The model in a folder, or by its hub name where it is on this machine already.
 
-        :class:`~unabridged.errors.MissingExtra` without sentence-transformers; :class:`UsageError` if it cannot be
-        loaded.
+        :class:`~unabridged.errors.MissingExtra` without sentence-transformers; :class:`MissingFile` without such a
+        folder; :class:`UsageError` if it cannot be loaded, or for a device that cannot be used here.
         """
         library = require("sentence_transformers", extra="st", purpose="cross-encoders")
+        if Path(source).is_absolute() and not Path(source).is_dir():
+            raise MissingFile(f"There is no cross-encoder at {source}. Name its folder, or a hub id like org/name.")
+        device = one_device(device)
         try:
             model = library.CrossEncoder(source, device=device, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError) as error:

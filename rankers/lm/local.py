@@ -15,6 +15,7 @@ from typing import Any
 
 from unabridged._extras import require
 from unabridged.contracts import JSON
+from unabridged.encoders._devices import one_device
 from unabridged.encoders._hashes import canonical_sha256, files_sha256
 from unabridged.encoders._torch import PRECISIONS, best_device, quiet
 from unabridged.encoders.batching import CPU_BATCH_TOKENS, GPU_BATCH_TOKENS, cache_bytes, room, token_bytes
@@ -105,13 +106,14 @@ class LocalModel:
     ) -> LocalModel:
         """The model in ``folder`` (config.json, safetensors, tokenizer); runs no code that lies in it.
 
-        ``adapter``: low-rank additions that are put into its weights.
+        ``adapter``: low-rank additions that are put into its weights.  ``device``: None or ``auto`` for the best there
+        is; :class:`~unabridged.errors.UsageError` for one that cannot be used here, before any weight is read.
         """
         if not (folder / "config.json").is_file():
             raise MissingFile(f"{folder} has no config.json, so it is no model folder.")
         transformers = require("transformers", extra="llm-local", purpose="local language models")
         torch = require("torch", extra="llm-local", purpose="local language models")
-        device = device or best_device()
+        device = one_device(device) or best_device()
         precision = precision or ("bfloat16" if device.startswith("cuda") else "float32")
         if precision not in PRECISIONS:
             raise UsageError(f"precision={precision!r}; a language model computes in {', '.join(PRECISIONS)}.")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests_support import one_thread  # noqa: F401  a fixture for all that is here
-from unabridged.errors import ShapeError, UsageError
+from unabridged.errors import MissingFile, ShapeError, UsageError
 from unabridged.rankers.aggregate import aggregate
 from unabridged.rankers.contracts import Candidate, Ranker, Request, Status
 from unabridged.rankers.cross import CrossRanker, CrossSettings
@@ -192,3 +192,10 @@ def test_a_passage_that_does_not_fit_even_alone_costs_its_own_document_only_and_
     assert step.items == (3,)
     assert step.reason.startswith("OutOfMemory: 1 passages")
     assert "kept" in ranking.exposures[3].flags
+
+
+def test_a_cross_encoder_that_is_not_there_and_a_device_that_is_none_are_told_by_name(tmp_path):
+    with pytest.raises(MissingFile, match="There is no cross-encoder at"):
+        CrossRanker.load(str(tmp_path / "nope"))
+    with pytest.raises(UsageError, match="nonsense"):
+        CrossRanker.load(str(tmp_path), device="nonsense")

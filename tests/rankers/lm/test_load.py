@@ -261,3 +261,18 @@ def test_the_embedded_model_answers_and_ranks():
     )
     assert sorted(ranking.text.split(" > ")) == sorted(labels)
     assert model.capabilities.context == 8192
+
+
+@pytest.mark.parametrize("device", ["auto", None, "cpu"])
+def test_the_best_device_is_meant_by_auto_and_by_none(llama_folder, device):
+    found = load_model(llama_folder, local=LocalOptions(device=device))
+    assert isinstance(found, LocalModel)
+    assert found.count_texts(["Hello"])[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "message"), [("nonsense", "nonsense"), ("cpu,cpu", "names 2 devices"), ("c!", "c!")]
+)
+def test_a_device_that_is_none_is_refused_by_name(llama_folder, device, message):
+    with pytest.raises(UsageError, match=message):
+        load_model(llama_folder, local=LocalOptions(device=device))
