@@ -63,7 +63,15 @@ class Ahead:
         """
         task = self._task(records, ATTEMPTS)
         found = self._finished(task)
-        return _placed(records, found, where) if isinstance(found, Finished) else self._parts(records, where, found)
+        if not isinstance(found, Finished):
+            done = self._parts(records, where, found)
+            if any(failure.reason == WORKER_LOST for failure in done[2]):
+                return done
+            # No text of it kills: whoever ended its workers has gone, and whole it has the bits of one process.
+            found = self._finished(self._task(records, 1))
+            if not isinstance(found, Finished):
+                return done
+        return _placed(records, found, where)
 
     def stored(self, records: Sequence[Record]) -> None:
         """Deletes the files of what was taken since the last time."""
