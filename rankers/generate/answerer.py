@@ -140,13 +140,7 @@ class Answerer:
         cancel: Event | None,
     ) -> Answer:
         settings, clock = self.settings, time.perf_counter()
-        led = bool(self.template.lead) and self.model.capabilities.prefix
-        sampling = Sampling(
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            seed=settings.seed,
-            stop=self.template.stop if led else (),
-        )
+        sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed)
         pieces: list[str] = []
         first = 0.0
         done: Completion | None = None

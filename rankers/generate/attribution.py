@@ -10,7 +10,7 @@ from unabridged.rankers.context.contracts import ContextPack, SourceSpan
 from unabridged.rankers.context.spans import sentence_ends
 from unabridged.rankers.contracts import Characters
 from unabridged.rankers.generate.contracts import BY_CHOICE, BY_MODEL, BY_WORDS, Citation
-from unabridged.rankers.generate.support import SHARE, Support, Supporter, added, words
+from unabridged.rankers.generate.support import SHARE, Supporter, words
 
 Chooser: TypeAlias = Callable[[str], "int | None"]
 """The text of the answer up to the end of a sentence -> the number that the model chooses for it."""
@@ -23,9 +23,8 @@ def attributed(
     """The citations of ``text`` in its order, and its sentences without any.
 
     A sentence has the sources whose numbers stand in it or right behind it, as far as the pack has them.  One without
-    a number has, with ``by_words``, the passage that supports it most, from a share of :data:`~.support.SHARE`, or that
-    supports so much of what it adds to the question; failing that the source that ``choose`` names.  Sentences without
-    a word are left out.
+    a number has, with ``by_words``, the passage that supports it most, from a share of :data:`~.support.SHARE`; failing
+    that the source that ``choose`` names.  Sentences without a word are left out.
     """
     supporter = Supporter(pack.sources, pack.question)
     known = {source.number: source for source in pack.sources}
@@ -39,23 +38,14 @@ def attributed(
         if written:
             citations += [_cited(supporter, known[number], claim, (start, end), BY_MODEL) for number in written]
             continue
-        found = _by_words(supporter, claim, pack.question) if by_words else None
-        if found is not None:
+        found = supporter.best(claim) if by_words else None
+        if found is not None and found.share >= SHARE:
             citations.append(_cited(supporter, known[found.number], claim, (start, end), BY_WORDS))
         elif choose is not None and (number := choose(text[:end])) is not None:
             citations.append(_cited(supporter, known[number], claim, (start, end), BY_CHOICE))
         else:
             without.append((start, end))
     return tuple(citations), tuple(without)
-
-
-def _by_words(supporter: Supporter, claim: str, question: str) -> Support | None:
-    """The passage that supports ``claim`` well enough; None where there is none."""
-    for told in (claim, added(claim, question)):
-        found = supporter.best(told)
-        if found is not None and found.share >= SHARE:
-            return found
-    return None
 
 
 def sentences(text: str) -> list[Characters]:

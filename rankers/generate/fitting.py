@@ -129,7 +129,7 @@ class Fitting:
         return used // 2 or None
 
     def _packed(self, hits: Any, sources: Any, budget: int) -> ContextPack:
-        options = {"trim": True, "headers": self._template.headers, **self._settings.packing}
+        options = {"trim": True, **self._settings.packing}
         try:
             return assemble(self._asked, hits, budget=budget, tokenizer=self._model, sources=sources, **options)
         except BudgetTooSmall as error:

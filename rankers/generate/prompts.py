@@ -23,10 +23,6 @@ class AnswerTemplate:
     system: str = ""
     body: str
     lead: str = ""
-    stop: tuple[str, ...] = ()
-    """What ends an answer that began with ``lead``, such as the mark that closes a quotation which it opened."""
-    headers: bool = True
-    """Whether a line with the document's id stands in front of each passage."""
 
     def __post_init__(self) -> None:
         slots = _SLOT.findall(self.body)
@@ -61,12 +57,10 @@ CITING = AnswerTemplate(
 """For models that follow instructions well."""
 SHORT = AnswerTemplate(
     name="short",
-    body="Passages:\n\n{context}\n\nQuestion: {question}\nAnswer with a few words quoted from the passages above.",
-    lead='According to the passages, the answer is "',
-    stop=('"',),
-    headers=False,
+    body=(
+        "Passages:\n\n{context}\n\nAnswer in one short sentence, only from the passages above.\nQuestion: {question}"
+    ),
 )
 """For small models, which write no numbers worth reading, and write a sentence that they were shown for its own sake:
-nothing said of answers that are not there, a few words wanted, and their quotation begun for them.  Left to begin by
-themselves they say the question again; with ids of documents over the passages they answer with an id."""
+the question last, one sentence wanted, nothing said of answers that are not there."""
 TEMPLATES = {one.name: one for one in (CITING, SHORT)}

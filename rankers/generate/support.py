@@ -96,15 +96,6 @@ def words(text: str) -> frozenset[str]:
     )
 
 
-def added(claim: str, question: str) -> str:
-    """The words of ``claim`` that ``question`` has not, where a number is among them; else "".
-
-    An answer says its question again in other words than the passage: "5,000 people" of a population of 5,000.
-    """
-    new = words(claim) - words(question)
-    return " ".join(sorted(new)) if any(word[0].isdigit() for word in new) else ""
-
-
 def _sentences(source: SourceSpan) -> Iterator[Characters]:
     at = 0
     for end in sentence_ends(source.text, 0, len(source.text)):

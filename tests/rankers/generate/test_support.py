@@ -122,20 +122,6 @@ def test_sentences_keep_the_numbers_behind_their_full_stop():
     assert parts == ["He came. [1]", "She went [2].", "They stayed.[1, 2] [3]", "Nobody"]
 
 
-@pytest.mark.parametrize(
-    ("text", "cited"),
-    [
-        ("5,000 people live there.", "Oklahoma City has a population of about 5,000."),
-        ("6,000 people live there.", None),
-        ("Many people live there.", None),
-    ],
-)
-def test_a_number_that_an_answer_adds_to_its_question_is_enough_beside_the_words_of_the_question(text, cited):
-    citations, without = attributed(text, packed(question="How many people live there, in Oklahoma City?"))
-    assert [one.text for one in citations] == ([cited] if cited else [])
-    assert len(without) == (not cited)
-
-
 def test_numbers_that_the_model_wrote_are_its_own_and_the_rest_are_ours():
     pack = packed()
     text = "The Sioux Indians attacked Minnesota [1]. Oklahoma City has about 5,000 people. Whales sing at night."
