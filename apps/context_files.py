@@ -79,8 +79,10 @@ def read_texts(sources: Sequence[str], reading: Mapping[str, Any]) -> Texts:
         else:
             texts[item.id] = item.source
     if not texts:
+        # Another format does not mend an encoding, and its own message says what does.
+        advice = "" if any(one.reason == "undecodable" for one in failures) else _advice(sources, reading)
         why = f" ({failures[0].where}: {failures[0].message})" if failures else ""
-        raise CorpusError(f"{', '.join(sources)} holds no document that could be read{why}.{_advice(sources, reading)}")
+        raise CorpusError(f"{', '.join(sources)} holds no document that could be read{why}.{advice}")
     return Texts(texts, tuple(failures))
 
 

@@ -118,6 +118,13 @@ def test_every_kind_of_file_gives_a_pack_or_an_error_that_names_it(tmp_path, nam
         assert (found["text"], found["tokens"], found["sources"]) == ("", 0, [])
 
 
+def test_a_file_in_another_encoding_is_not_told_to_name_a_format(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("M\u00fcller pump".encode("latin-1"))
+    found = packed("--file", tmp_path / "latin.txt", PUMP, "--mode", "bm25", code=5)
+    assert "convert the file to UTF-8" in found["error"]["message"]
+    assert "--format" not in found["error"]["message"]
+
+
 def test_a_page_of_a_pdf_is_read(tmp_path):
     import pypdfium2
 
