@@ -201,7 +201,8 @@ def info(
     ledger: Annotated[bool, typer.Option("--ledger", help="List tokens total and seen of every document.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every byte and check it.")] = False,
     index_device: Annotated[
-        str | None, typer.Option("--index-device", help="Also show where vectors would be searched: auto, cpu, cuda, ...")
+        str | None,
+        typer.Option("--index-device", help="Also show where vectors would be searched: auto, cpu, cuda, ..."),
     ] = None,
     output: o.OutputOption = Output.TEXT,
 ) -> None:
