@@ -35,7 +35,7 @@ def ask(  # noqa: PLR0913 - one parameter per option
         str, typer.Option("--model", help="embedded, a folder, a GGUF file, a hub id, or openai:MODEL@URL.")
     ] = "embedded",
     sure: Annotated[
-        bool, typer.Option("--sure", help="Two candidate answers, each with a summary for it, and seven calls.")
+        bool, typer.Option("--sure", help="Two candidate answers, each with a summary for it: seven or eight calls.")
     ] = False,
     budget: Annotated[
         int | None,
