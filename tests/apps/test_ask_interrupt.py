@@ -63,9 +63,7 @@ def test_an_interrupt_in_the_middle_of_an_answer_ends_at_once_without_a_tracebac
         begun = asked.process.stdout.read1(100).decode()
         code, out, err, seconds = asked.interrupted()
     assert (code, seconds < 15) == (130, True)
-    assert "The annex was\n".startswith(begun)
-    assert begun + out == "The annex was\n"[: len(begun + out)]
-    assert out.endswith("\n")
+    assert (begun + out) in ("The annex\n", "The annex was\n")  # the second piece may not have come yet
     assert err == "Interrupted: Interrupted before the answer was finished: what had come is no answer.\n"
 
 
