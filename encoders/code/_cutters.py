@@ -85,9 +85,10 @@ class LatestCutter(Cutter):
         """The first token of the next window: a line's, else a word's, at most ``overlap`` tokens before ``cut``."""
         if overlap == 0:
             return cut
-        ranks, _ = self.rank(cut - overlap, cut - 1)
+        earliest = max(0, cut - overlap)  # a first window may be shorter than the overlap
+        ranks, _ = self.rank(earliest, cut - 1)
         good = np.flatnonzero(ranks >= min(LINE, max(WORD, int(ranks.max()))))
-        return cut - overlap + (int(good[0]) if len(good) else 0)
+        return earliest + (int(good[0]) if len(good) else 0)
 
 
 class SyntaxCutter(LatestCutter):

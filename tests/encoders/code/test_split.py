@@ -104,6 +104,7 @@ def test_any_text_is_rebuilt_from_its_blocks(text, capacity):
 @pytest.mark.parametrize("how", CODE, ids=lambda way: way.value)
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(sorted(SOURCES)), capacity=st.integers(2, 60), overlap=st.integers(1, 29))
+@example(name="python", capacity=21, overlap=10)  # a first window that is shorter than the overlap
 def test_with_an_overlap_every_window_brings_a_new_token_and_no_character_is_left_out(how, name, capacity, overlap):
     text = SOURCES[name]
     offsets = words(text)
