@@ -25,6 +25,20 @@ from unabridged.retrievers.engines.choice import Prepared
 from unabridged.retrievers.overlap import AHEAD, Overlapped
 from unabridged.retrievers.units import encode_unit, encode_with, prepare_with
 
+EARLIER: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _earlier_threads():
+    """A build that is interrupted does not wait for its threads: those of the test before are not this one's."""
+    EARLIER.clear()
+    EARLIER.update(threading.enumerate())
+
+
+def own_threads() -> list[threading.Thread]:
+    """Threads of builds that this test began and that still run."""
+    return [one for one in threading.enumerate() if one.name in ("tokenise", "encode") and one not in EARLIER]
+
 
 class Halves(HashingEncoder):
     """In two halves, which note when they run and take the seconds that the text asks for."""
@@ -119,7 +133,7 @@ def test_halves_of_neighbours_run_at_the_same_time_and_those_of_a_kind_never_do(
     assert encoder.together, "nothing overlapped"
     assert {name for half, _, name in encoder.log if half == "prepare"} == {"tokenise"}
     assert {name for half, _, name in encoder.log if half == "compute"} == {"encode"}
-    assert not [thread for thread in threading.enumerate() if thread.name in ("tokenise", "encode")]
+    assert not own_threads()
 
 
 def test_an_encoder_without_halves_is_never_beside_itself_and_still_runs_beside_the_build(tmp_path):
@@ -229,7 +243,7 @@ def test_an_error_that_concerns_all_texts_ends_the_build_after_what_came_before_
         build(corpus(*TEXTS), Broken(), tmp_path / "ix")
     journal = (tmp_path / "ix" / "work" / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line.partition(" ")[2])["documents"] for line in journal] == [2, 4, 6]
-    assert not [thread for thread in threading.enumerate() if thread.name in ("tokenise", "encode")]
+    assert not own_threads()
     report = build(corpus(*TEXTS), HashingEncoder(), tmp_path / "ix")
     build(corpus(*TEXTS), HashingEncoder(), tmp_path / "never interrupted")
     assert report.documents == 9
@@ -245,7 +259,7 @@ def test_a_disk_that_is_full_ends_the_build_and_its_threads(tmp_path, monkeypatc
     monkeypatch.setattr(Staging, "add_unit", full)
     with pytest.raises(DiskFull):
         build(corpus(*TEXTS), Halves(), tmp_path / "ix")
-    assert not [thread for thread in threading.enumerate() if thread.name in ("tokenise", "encode")]
+    assert not own_threads()
 
 
 def test_an_interrupt_does_not_wait_for_the_device(tmp_path):
