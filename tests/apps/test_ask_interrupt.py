@@ -25,6 +25,11 @@ def event(text: str) -> bytes:
     return f"data: {json.dumps({'choices': [{'delta': {'content': text}}]})}\n\n".encode()
 
 
+def heeds_interrupts() -> None:
+    """A program that a shell starts in the background ignores them, and so do those that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Asked:
     """The command, running."""
 
@@ -34,7 +39,9 @@ class Asked:
         command = [sys.executable, "-m", "unabridged.apps", "ask", "--file", str(book), "who signed the annex?",
                    "--select", "bm25", "--model", f"openai:m@{url}", *options]  # fmt: skip
         environment = {**os.environ, "UNABRIDGED_API_KEY": "k"}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=heeds_interrupts
+        )
 
     def interrupted(self) -> tuple[int, str, str, float]:
         """Exit code, stdout, stderr, and the seconds that it took to end."""
