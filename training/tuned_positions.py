@@ -14,8 +14,9 @@ their stretch (:mod:`unabridged.training.needles`).  Texts beyond Lo mostly stan
 
 An earlier form kept the vectors of short texts, wherever they stood, near the teacher's.  Vectors came nearer and
 passkeys got worse (accuracy at 1,024 tokens 0.18 to 0.14): the teacher's own vectors of long texts hardly show a
-single line, and weigh it by where it stands.  An experiment of 130 steps of this form, on fourteen speeches, brought
-the embedded model from 0.18 / 0.38 / 0.10 at 1,024 / 2,048 / 4,096 tokens to 0.78 / 0.32 / 0.20.
+single line, and weigh it by where it stands.  One epoch of
+this form over fourteen speeches brought the embedded model's passkeys, in the mean of three draws, from 0.14 to 0.76 at
+1,024 tokens and left them as they were at 2,048 (``benchmarks/results/tuned_positions_draws_cpu.md``).
 
 Letters::
 
