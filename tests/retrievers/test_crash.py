@@ -20,13 +20,10 @@ from unabridged.errors import DiskFull, ManifestMismatch
 from unabridged.manifest import load_manifest
 from unabridged.retrievers import fill, staging
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill, "UNIT_CHARACTERS", 1500)
-    monkeypatch.setattr(staging, "SHARD_DOCUMENTS", 9)
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children"),
+    pytest.mark.usefixtures("small_units"),
+]
 
 
 def items(count: int = 40) -> list[dict[str, object]]:

@@ -25,21 +25,10 @@ from unabridged.retrievers.engines import pool as crew_pool
 from unabridged.retrievers.engines import spec
 from unabridged.retrievers.engines.choice import Engine
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by /proc")
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill, "UNIT_CHARACTERS", 1500)
-    monkeypatch.setattr(staging, "SHARD_DOCUMENTS", 9)
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "log"
-    folder.mkdir()
-    monkeypatch.setenv(tools.LOG, str(folder))
-    return folder
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes by /proc"),
+    pytest.mark.usefixtures("small_units"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from tests_engines import files, gone, items, until
 
 from unabridged.corpora import ListCorpus
 from unabridged.errors import MissingExtra, MissingFile, RuntimeFailure, UsageError
-from unabridged.retrievers import fill, staging
 from unabridged.retrievers.build import build
 from unabridged.retrievers.engines.choice import Engine
 
 pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("small_units"),
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -45,20 +45,6 @@ kind, factory, folder = sys.argv[1:]
 engine = Engine(kind, workers=2, factory="tests_engines:" + factory)
 build(ListCorpus(tools.items()), getattr(tools, factory)(), folder, engine=engine)
 """
-
-
-@pytest.fixture(autouse=True)
-def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill, "UNIT_CHARACTERS", 1500)
-    monkeypatch.setattr(staging, "SHARD_DOCUMENTS", 9)
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "log"
-    folder.mkdir()
-    monkeypatch.setenv(tools.LOG, str(folder))
-    return folder
 
 
 @pytest.fixture
