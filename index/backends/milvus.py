@@ -238,7 +238,7 @@ class MilvusBackend:
 
     def close(self) -> None:
         """See :class:`SearchBackend`."""
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # what was loaded is durable since `finish`; there is nobody to tell
             self._client.close()
 
     @property

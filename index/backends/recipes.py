@@ -18,7 +18,6 @@ EXACT_ROWS = 20_000
 HNSW_M, HNSW_BUILD = 16, 64
 """Links per node and candidates while building: pgvector's own defaults, .999 recall at 10 on 30,000 rows."""
 MILVUS_ONLY = {"cagra": "GPU_CAGRA", "gpu_cagra": "GPU_CAGRA", "diskann": "DISKANN", "scann": "SCANN"}
-MILVUS_LEAST_WIDTH = 2
 
 
 @dataclass(frozen=True, slots=True)

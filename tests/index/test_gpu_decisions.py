@@ -436,6 +436,8 @@ def test_the_place_of_a_set_follows_from_sizes_memory_and_request(load, gpus, te
     assert place.on_gpu == bool(expected[1])
     assert place.on_gpu or place.reason
     assert str(place)
+    pinned, limit = (256 * 2**20 * len(place.devices), 2_048) if place.on_gpu else (0, 0)
+    assert (place.host_bytes, place.limit) == (pinned, limit)
 
 
 def test_every_ladder_ends_on_the_cpu_and_says_why() -> None:

@@ -161,5 +161,13 @@ def _tries(load: Load, kind: Kind, room: dict[int, int], request: DeviceRequest)
 
 def _placed(kind: Kind, numbers: Sequence[int], spread: str, half: bool, size: int) -> Placement:
     return Placement(
-        kind.name, tuple(numbers), spread, half, kind.cuvs, kind.half_tables, size, PINNED * len(numbers), kind.limit
+        kind.name,
+        tuple(numbers),
+        spread,
+        half,
+        cuvs=kind.cuvs,
+        half_tables=kind.half_tables,
+        bytes_per_device=size,
+        host_bytes=PINNED * len(numbers),
+        limit=kind.limit,
     )
